@@ -1,0 +1,361 @@
+#include "policy/map.h"
+#include "policy/map_type.h"
+#include "protocol/list.h"
+#include "protocol/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct map_type *const map_types[] = {
+    &map_type_hash, &map_type_btree,  &map_type_texthash, &map_type_inline, &map_type_static,
+    &map_type_cidr, &map_type_regexp, &map_type_pcre,     &map_type_fail,   &map_type_unix,
+};
+
+/* Types of Postfix that are not here, so that the message can say so. */
+static const char *const foreign_types[] = {
+    "cdb",   "environ",  "internal", "ldap",      "lmdb",   "memcache", "mysql",    "nis",
+    "nisplus", "pgsql",  "pipemap",  "randmap",   "sdbm",   "socketmap", "sqlite",  "tcp",
+    "unionmap",
+};
+
+/* What tells one state of a file from another. */
+struct file_stamp {
+    dev_t dev;
+    ino_t ino;
+    off_t size;
+    struct timespec mtime;
+};
+
+struct map {
+    struct map *next;
+    const struct map_type *type;
+    char *name;          /* owns: "hash:/etc/x", as written */
+    char *path;          /* owns: NULL without a file */
+    pthread_rwlock_t lock; /* guards data, error */
+    void *data;          /* owns: NULL: unusable */
+    char *error;         /* owns: why data is NULL */
+    struct file_stamp stamp;
+};
+
+struct maps {
+    struct map *first; /* owns */
+    char *base_dir;    /* owns */
+};
+
+struct maps *maps_new(const char *base_dir)
+{
+    struct maps *maps = xcalloc(1, sizeof *maps);
+    maps->base_dir = xstrdup(base_dir);
+    return maps;
+}
+
+static void map_free(struct map *map)
+{
+    if (map->data != NULL)
+        map->type->close(map->data);
+    pthread_rwlock_destroy(&map->lock);
+    free(map->error);
+    free(map->path);
+    free(map->name);
+    free(map);
+}
+
+void maps_free(struct maps *maps)
+{
+    if (maps == NULL)
+        return;
+    while (maps->first != NULL) {
+        struct map *next = maps->first->next;
+        map_free(maps->first);
+        maps->first = next;
+    }
+    free(maps->base_dir);
+    free(maps);
+}
+
+/* Cuts "type:" off *name; NULL if the type is unknown. */
+static const struct map_type *cut_type(struct span *name)
+{
+    if (span_istarts(*name, SPAN_LITERAL("proxy:")))
+        *name = span_skip(*name, 6);
+    size_t colon = span_find(*name, ':');
+    for (size_t i = 0; i < ARRAY_LEN(map_types) && colon < name->len; i++) {
+        if (!span_equals(span_make(name->at, colon), span_of(map_types[i]->name)))
+            continue;
+        *name = span_skip(*name, colon + 1);
+        return map_types[i];
+    }
+    return NULL;
+}
+
+bool map_is_name(struct span text)
+{
+    return cut_type(&text) != NULL;
+}
+
+void map_type_names(struct buf *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(map_types); i++)
+        buf_printf(out, "%s%s", i > 0 ? ", " : "", map_types[i]->name);
+}
+
+static bool is_foreign_type(struct span type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(foreign_types); i++)
+        if (span_equals(type, span_of(foreign_types[i])))
+            return true;
+    return false;
+}
+
+static const char *why_unknown(struct span name, struct problems *problems)
+{
+    size_t colon = span_find(name, ':');
+    struct buf known = { 0 };
+    map_type_names(&known);
+    const char *text = arena_printf(
+        &problems->memory, "%s table type \"%.*s\" (there are: %s)",
+        is_foreign_type(span_make(name.at, colon)) ? "unsupported" : "unknown", (int)colon,
+        name.at, buf_text(&known));
+    buf_fini(&known);
+    return text;
+}
+
+static bool take_stamp(const struct map *map, struct file_stamp *stamp)
+{
+    struct stat st;
+    memset(stamp, 0, sizeof *stamp);
+    if (map->path == NULL || stat(map->path, &st) != 0)
+        return false;
+    stamp->dev = st.st_dev;
+    stamp->ino = st.st_ino;
+    stamp->size = st.st_size;
+    stamp->mtime = st.st_mtim;
+    return true;
+}
+
+/* Opens the table's present contents. The stamp is taken before reading: a change during the
+ * reading shows at the next refresh. */
+static void *map_load(struct map *map, struct problems *problems, const char **error)
+{
+    void *data;
+    struct span name = span_of(map->name);
+    cut_type(&name);
+    struct map_source source = { .full_name = map->name, .name = name, .path = map->path,
+                                 .problems = problems };
+    *error = NULL;
+    take_stamp(map, &map->stamp);
+    data = map->type->open(&source, error);
+    if (source.is_busy)
+        memset(&map->stamp, 0, sizeof map->stamp); /* the next refresh tries again */
+    return data;
+}
+
+static char *path_of(const struct maps *maps, const struct map_type *type, struct span name)
+{
+    bool is_inline = name.len > 0 && name.at[0] == '{';
+    if (type->suffix == NULL || is_inline)
+        return NULL;
+    const char *dir = name.len > 0 && name.at[0] == '/' ? "" : maps->base_dir;
+    return xprintf("%s%s%.*s%s", dir, dir[0] != '\0' ? "/" : "", (int)name.len, name.at,
+                   type->suffix);
+}
+
+static struct map *map_new(struct maps *maps, struct span full_name)
+{
+    struct map *map = xcalloc(1, sizeof *map);
+    struct span name = full_name;
+    map->type = cut_type(&name);
+    map->name = xprintf("%.*s", (int)full_name.len, full_name.at);
+    if (map->type == NULL)
+        map->type = &map_type_fail;
+    else
+        map->path = path_of(maps, map->type, name);
+    pthread_rwlock_init(&map->lock, NULL);
+    map->next = maps->first;
+    maps->first = map;
+    return map;
+}
+
+struct map *maps_get(struct maps *maps, struct span full_name, const char *parameter,
+                     struct problems *problems)
+{
+    const char *error = NULL;
+    for (struct map *map = maps->first; map != NULL; map = map->next)
+        if (span_equals(span_of(map->name), full_name))
+            return map;
+    struct map *map = map_new(maps, full_name);
+    if (!map_is_name(full_name)) {
+        error = why_unknown(full_name, problems);
+        problems_error(problems, parameter, "%s", error);
+    } else if ((map->data = map_load(map, problems, &error)) == NULL) {
+        problems_warning(problems, parameter, "table %s: %s", map->name, error);
+    }
+    map->error = error != NULL ? xstrdup(error) : NULL;
+    return map;
+}
+
+static bool has_changed(const struct map *map)
+{
+    struct file_stamp now;
+    return take_stamp(map, &now) && memcmp(&now, &map->stamp, sizeof now) != 0;
+}
+
+static bool map_refresh(struct map *map, struct problems *problems)
+{
+    const char *error;
+    if (!has_changed(map))
+        return false;
+    void *fresh = map_load(map, problems, &error);
+    if (fresh == NULL && map->stamp.ino != 0) {
+        problems_warning(problems, map->name, "%s; %s", error,
+                         map->data != NULL ? "its old contents stay" : "still unusable");
+    }
+    if (fresh == NULL)
+        return false;
+    pthread_rwlock_wrlock(&map->lock);
+    void *old = map->data;
+    map->data = fresh;
+    free(map->error);
+    map->error = NULL;
+    pthread_rwlock_unlock(&map->lock);
+    if (old != NULL)
+        map->type->close(old);
+    return true;
+}
+
+int maps_refresh(struct maps *maps, struct problems *problems)
+{
+    int swapped = 0;
+    for (struct map *map = maps->first; map != NULL; map = map->next)
+        swapped += map_refresh(map, problems);
+    return swapped;
+}
+
+const char *map_name(const struct map *map)
+{
+    return map->name;
+}
+
+bool map_is_partial(const struct map *map)
+{
+    return map->type->is_partial;
+}
+
+bool map_is_slow(const struct map *map)
+{
+    if (map->type->data_is_slow == NULL)
+        return map->type->is_slow;
+    pthread_rwlock_rdlock((pthread_rwlock_t *)&map->lock);
+    bool is_slow = map->data != NULL && map->type->data_is_slow(map->data);
+    pthread_rwlock_unlock((pthread_rwlock_t *)&map->lock);
+    return is_slow;
+}
+
+const char *map_error(const struct map *map)
+{
+    return map->error;
+}
+
+enum { MAP_KEY_MAX = 4096 };
+
+static struct span fold(struct span key, char room[MAP_KEY_MAX])
+{
+    for (size_t i = 0; i < key.len; i++)
+        room[i] = ascii_lower(key.at[i]);
+    return span_make(room, key.len);
+}
+
+enum map_result map_find(struct map *map, struct span key, struct buf *value)
+{
+    char room[MAP_KEY_MAX];
+    enum map_result result = MAP_BROKEN;
+    if (key.len == 0 || key.len > sizeof room)
+        return MAP_NOT_FOUND;
+    if (map->type->is_folding)
+        key = fold(key, room);
+    pthread_rwlock_rdlock(&map->lock);
+    if (map->data != NULL)
+        result = map->type->find(map->data, key, value);
+    pthread_rwlock_unlock(&map->lock);
+    return result;
+}
+
+static enum map_result find_direct(void *context, struct map *map, struct span key,
+                                   struct buf *value)
+{
+    (void)context;
+    return map_find(map, key, value);
+}
+
+const struct map_reader map_reader_direct = { .find = find_direct };
+
+void map_list_compile(struct map_list *list, struct maps *maps, const char *text,
+                      const char *parameter, struct arena *memory, struct problems *problems)
+{
+    struct span rest = span_of(text), item;
+    *list = (struct map_list){ 0 };
+    while ((item = list_next(&rest)).len > 0)
+        list->count++;
+    list->maps = arena_alloc(memory, list->count * sizeof *list->maps);
+    rest = span_of(text);
+    for (size_t i = 0; i < list->count; i++)
+        list->maps[i] = maps_get(maps, list_next(&rest), parameter, problems);
+}
+
+enum map_result map_list_find(const struct map_list *list, const struct map_reader *reader,
+                              struct span key, bool is_whole, struct buf *value)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (!is_whole && !map_is_partial(list->maps[i]))
+            continue;
+        enum map_result result = reader->find(reader->context, list->maps[i], key, value);
+        if (result != MAP_NOT_FOUND)
+            return result;
+    }
+    return MAP_NOT_FOUND;
+}
+
+bool map_read_file(const struct map_source *source, struct buf *text, const char **error)
+{
+    int fd = open(source->path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0) {
+        char *room = buf_reserve(text, 65536);
+        n = read(fd, room, 65536);
+        if (n > 0)
+            text->len += (size_t)n;
+    }
+    if (n < 0)
+        *error = arena_printf(&source->problems->memory, "%s: %s", source->path,
+                              strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return n == 0;
+}
+
+bool map_rule_text(const struct map_source *source, struct buf *text, const char **error)
+{
+    struct span list, rule;
+    if (source->path != NULL)
+        return map_read_file(source, text, error);
+    if (!list_unbrace(source->name, &list)) {
+        *error = "the rules must stand in braces: {{rule}, {rule}}";
+        return false;
+    }
+    for (;;) {
+        struct span item = list_next_comma(&list);
+        if (item.len == 0)
+            return true;
+        if (!list_unbrace(item, &rule)) {
+            *error = "each rule must stand in braces of its own";
+            return false;
+        }
+        buf_add(text, rule);
+        buf_putc(text, '\n');
+    }
+}
