@@ -1,0 +1,64 @@
+/* Restrictions that need nothing but themselves (spec 2.3). */
+#include "policy/restriction.h"
+
+enum verdict check_permit(struct eval *e, const struct rule *r)
+{
+    (void)e, (void)r;
+    return VERDICT_PERMIT;
+}
+
+enum verdict check_dunno(struct eval *e, const struct rule *r)
+{
+    (void)e, (void)r;
+    return VERDICT_DUNNO;
+}
+
+enum verdict check_reject(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return eval_reject(e, e->policy->params->reject_code, "5.7.1", "%sAccess denied",
+                       eval_prefix(e, SUBJECT_LIST));
+}
+
+enum verdict check_defer(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return eval_reject(e, e->policy->params->defer_code, "4.3.2", "%sTry again later",
+                       eval_prefix(e, SUBJECT_LIST));
+}
+
+enum verdict check_defer_if_permit(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return eval_defer_if_permit(e, 450, "4.7.0", "%sdefer_if_permit requested",
+                                eval_prefix(e, SUBJECT_LIST));
+}
+
+enum verdict check_defer_if_reject(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return eval_defer_if_reject(e, 450, "4.7.0", "%sdefer_if_reject requested",
+                                eval_prefix(e, SUBJECT_LIST));
+}
+
+enum verdict check_unauth_pipelining(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    if (!e->in->is_out_of_turn)
+        return VERDICT_DUNNO;
+    return eval_reject(e, 503, "5.5.0", "%sImproper use of SMTP command pipelining",
+                       eval_prefix(e, SUBJECT_LIST));
+}
+
+enum verdict check_plaintext_session(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    if (e->in->is_tls)
+        return VERDICT_DUNNO;
+    return eval_reject(e, 450, "4.7.1", "Session encryption is required");
+}
+
+enum verdict check_class(struct eval *e, const struct rule *r)
+{
+    return eval_rules(e, r->sub);
+}

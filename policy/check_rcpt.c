@@ -1,0 +1,85 @@
+/* Restrictions about the recipient, and about users of our own (spec 2.7, 3.6). */
+#include "policy/restriction.h"
+
+/* VERDICT_PERMIT: the recipient is ours to take; DUNNO: it is not. */
+static enum verdict auth_destination(struct eval *e)
+{
+    enum map_result result = eval_recipient(e);
+    if (result != MAP_FOUND)
+        return eval_table_error(e, result, e->in->recipient);
+    bool is_ours = e->recipient.class != ADDRESS_DEFAULT && !e->recipient.is_routed;
+    return is_ours ? VERDICT_PERMIT : VERDICT_DUNNO;
+}
+
+enum verdict check_auth_destination(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return e->in->has_recipient ? auth_destination(e) : VERDICT_DUNNO;
+}
+
+static enum verdict refuse_unauth(struct eval *e, int code)
+{
+    if (!e->in->has_recipient)
+        return VERDICT_DUNNO;
+    enum verdict verdict = auth_destination(e);
+    if (verdict != VERDICT_DUNNO)
+        return verdict == VERDICT_PERMIT ? VERDICT_DUNNO : verdict;
+    return eval_reject(e, code, "5.7.1", "<%.*s>: Relay access denied",
+                       (int)e->in->recipient.len, e->in->recipient.at);
+}
+
+enum verdict check_unauth_destination(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return refuse_unauth(e, e->policy->params->relay_domains_reject_code);
+}
+
+enum verdict check_defer_unauth_destination(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    return refuse_unauth(e, e->policy->params->relay_domains_reject_code - 100);
+}
+
+/* What of X.1.n an unlisted address is: unknown as a sender, or as a recipient. */
+static enum verdict refuse_unlisted(struct eval *e, const struct resolved *address,
+                                    enum subject subject, struct span given)
+{
+    struct listing listing;
+    enum map_result result = recipient_listing(&e->policy->domains, &e->reader, address,
+                                               &listing);
+    if (result != MAP_FOUND)
+        return eval_table_error(e, result, given);
+    if (listing.is_known)
+        return VERDICT_DUNNO;
+    return eval_reject(e, listing.code, subject == SUBJECT_SENDER ? "5.1.0" : "5.1.1", "%s%s",
+                       eval_prefix(e, subject), listing.text);
+}
+
+enum verdict check_unlisted_recipient(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    if (!e->in->has_recipient || e->rcpt_is_checked)
+        return VERDICT_DUNNO;
+    enum map_result result = eval_recipient(e);
+    if (result != MAP_FOUND)
+        return eval_table_error(e, result, e->in->recipient);
+    enum verdict verdict = refuse_unlisted(e, &e->recipient, SUBJECT_RECIPIENT,
+                                           e->in->recipient);
+    if (e->warn_depth == 0)
+        e->rcpt_is_checked = true; /* a mere warning does not stand for the real test */
+    return verdict;
+}
+
+enum verdict check_unlisted_sender(struct eval *e, const struct rule *r)
+{
+    (void)r;
+    if (!e->in->has_sender || e->in->sender.len == 0 || e->sender_is_checked)
+        return VERDICT_DUNNO;
+    enum map_result result = eval_sender(e);
+    if (result != MAP_FOUND)
+        return eval_table_error(e, result, e->in->sender);
+    enum verdict verdict = refuse_unlisted(e, &e->sender, SUBJECT_SENDER, e->in->sender);
+    if (e->warn_depth == 0)
+        e->sender_is_checked = true;
+    return verdict;
+}

@@ -1,0 +1,37 @@
+/* envelope_in - what is known about a client and its message when a list runs.
+ * Owns:   nothing; all of it belongs to the session and stays put during a run.
+ * Thread: as the session. */
+#ifndef POSTERN_ENVELOPE_IN_H
+#define POSTERN_ENVELOPE_IN_H
+
+#include "protocol/smtp_peer.h"
+#include "protocol/smtp_reply.h"
+
+/* The command that is being answered (policy protocol's protocol_state). */
+enum stage {
+    STAGE_CONNECT,
+    STAGE_HELO,
+    STAGE_MAIL,
+    STAGE_RCPT,
+    STAGE_VRFY,
+    STAGE_DATA,
+    STAGE_END_OF_DATA,
+};
+
+struct envelope_in {
+    enum stage stage;
+    const struct smtp_peer *peer;
+    const char *helo;     /* NULL: none */
+    const char *protocol; /* "SMTP", "ESMTP" */
+    const char *queue_id; /* "" until there is one */
+    bool has_sender;      /* MAIL was given; an empty sender is the null sender */
+    bool has_recipient;
+    struct span sender, recipient; /* internal form, as given */
+    int recipient_count;           /* accepted so far */
+    uint64_t size_bytes;           /* announced; at end of data the real one */
+    bool is_tls, is_out_of_turn;
+    struct smtp_reply raised; /* defer_if_permit of an earlier stage (delay_reject = no) */
+    int64_t now_ms;
+};
+
+#endif

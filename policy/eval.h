@@ -1,0 +1,105 @@
+/* eval - one evaluation of the restriction lists over known facts (spec 1.3): pure, restartable.
+ * A check that misses a fact names it in out->missing and returns VERDICT_PENDING; the caller
+ * fetches it and evaluates again from the start. Effects of an unfinished run vanish.
+ * Owns:   struct outcome owns its texts, in one arena.
+ * Thread: any, one at a time. */
+#ifndef POSTERN_EVAL_H
+#define POSTERN_EVAL_H
+
+#include "policy/envelope_in.h"
+#include "policy/fact.h"
+#include "policy/policy.h"
+#include "policy/recipient.h"
+
+enum verdict { VERDICT_DUNNO, VERDICT_PERMIT, VERDICT_REJECT, VERDICT_PENDING };
+
+/* A line for the log that the evaluation wants written if it stands. */
+struct note {
+    struct note *next;
+    const char *tag; /* "reject_warning", "warn", "info", "warning" */
+    const char *text;
+};
+
+struct text_item {
+    struct text_item *next;
+    const char *text;
+};
+
+struct outcome {
+    struct arena memory; /* owns: all texts here */
+    struct smtp_reply reply;        /* VERDICT_REJECT */
+    struct smtp_reply raised;       /* defer_if_permit: code 0 = not raised */
+    const char *rule;               /* name of the restriction that decided; NULL: none */
+    struct note *notes, **notes_end;
+    struct text_item *prepends, **prepends_end; /* whole header lines without line end */
+    bool is_discard, is_hold;
+    struct fact_key missing; /* VERDICT_PENDING */
+};
+
+struct eval {
+    const struct policy *policy;
+    const struct envelope_in *in;
+    const struct facts *facts;
+    struct outcome *out;
+    struct map_reader reader; /* tables, through the facts where they are slow */
+    enum list_name list;      /* whose default reply class and table count */
+    const struct rule *rule;  /* the one at work */
+    struct smtp_reply defer_if_reject;
+    int depth, warn_depth; /* spec 1.3: recursion, warn_level */
+    bool rcpt_is_checked, sender_is_checked;
+    bool is_sender_resolved, is_recipient_resolved;
+    struct resolved sender, recipient; /* see eval_sender(), eval_recipient() */
+};
+
+/* The lists that in->stage asks for. Frees nothing of an earlier outcome: outcome_fini() first. */
+enum verdict policy_evaluate(const struct policy *policy, const struct envelope_in *in,
+                             const struct facts *facts, struct outcome *out);
+void outcome_fini(struct outcome *out);
+
+/* ------------------------------------------------------------ for the checks */
+
+/* The list of compiled rules, also of a class or an access table's result. */
+enum verdict eval_rules(struct eval *e, const struct rules_list *rules);
+
+/* The fact, or NULL: return VERDICT_PENDING then. */
+const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope scope, void *object,
+                             struct span text);
+
+/* Resolves once per run; anything but MAP_FOUND ends the check: eval_table_error(). */
+enum map_result eval_sender(struct eval *e);
+enum map_result eval_recipient(struct eval *e);
+
+/* A final reply; under warn_if_reject a note and VERDICT_DUNNO (spec 1.5). The text may begin
+ * with eval_prefix(). */
+enum verdict eval_reject(struct eval *e, int code, const char *enhanced, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+enum verdict eval_defer_if_permit(struct eval *e, int code, const char *enhanced,
+                                  const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+enum verdict eval_defer_if_reject(struct eval *e, int code, const char *enhanced,
+                                  const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* What a rejection is about (spec 1.9). */
+enum subject {
+    SUBJECT_LIST, /* the one of the list the rule stands in */
+    SUBJECT_CLIENT,
+    SUBJECT_REVERSE_CLIENT,
+    SUBJECT_HELO,
+    SUBJECT_SENDER,
+    SUBJECT_RECIPIENT,
+    SUBJECT_DATA,
+    SUBJECT_END_OF_DATA,
+};
+
+/* "<NAME>: CLASS rejected: ", in the outcome's memory. */
+const char *eval_prefix(struct eval *e, enum subject subject);
+enum subject eval_subject(const struct eval *e, enum subject subject);
+
+/* The reply for a table that cannot answer, or VERDICT_PENDING. address: of what was looked up. */
+enum verdict eval_table_error(struct eval *e, enum map_result result, struct span address);
+enum verdict eval_configuration_error(struct eval *e, const char *why);
+void eval_note(struct eval *e, const char *tag, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

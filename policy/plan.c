@@ -1,0 +1,186 @@
+#include "policy/plan.h"
+#include "policy/restriction.h"
+#include "protocol/list.h"
+#include "protocol/mem.h"
+
+struct compiler {
+    const struct plan_context *context;
+    struct rules_list *out;
+    size_t cap;
+    struct span rest;
+    const char *ended_by; /* permit, reject, defer: nothing behind it runs */
+    bool is_warned;       /* warn_if_reject was the last word */
+};
+
+static void complain(struct compiler *c, enum problem_level level, const char *what,
+                     struct span item)
+{
+    problems_add(c->context->problems, level, c->context->parameter, NULL, 0, "%s: \"%.*s\"",
+                 what, (int)(item.len < 200 ? item.len : 200), item.at);
+}
+
+static struct rule *add_rule(struct compiler *c, const struct restriction *row)
+{
+    if (c->out->count == c->cap) {
+        size_t cap = c->cap > 0 ? c->cap * 2 : 8;
+        struct rule *more = arena_alloc(c->context->memory, cap * sizeof *more);
+        if (c->out->count > 0)
+            memcpy(more, c->out->rules, c->out->count * sizeof *more);
+        c->out->rules = more;
+        c->cap = cap;
+    }
+    struct rule *rule = &c->out->rules[c->out->count++];
+    *rule = (struct rule){ .row = row, .is_warned = c->is_warned };
+    c->is_warned = false;
+    return rule;
+}
+
+static struct map *get_map(struct compiler *c, struct span name)
+{
+    return maps_get(c->context->maps, name, c->context->parameter, c->context->problems);
+}
+
+static bool looks_like_table(struct span item)
+{
+    return span_find(item, ':') < item.len;
+}
+
+static bool read_argument(struct compiler *c, struct rule *rule)
+{
+    if (rule->row->argument == ARG_NONE)
+        return true;
+    struct span item = list_next(&c->rest), inside;
+    if (list_unbrace(item, &inside))
+        item = inside;
+    rule->argument = arena_span(c->context->memory, item);
+    switch (rule->row->argument) {
+    case ARG_NONE: break;
+    case ARG_MAP:
+        if (looks_like_table(item))
+            rule->map = get_map(c, item);
+        return rule->map != NULL;
+    case ARG_NUMBER: return span_to_u64(item, 3600, &rule->number);
+    }
+    return true;
+}
+
+static void add_restriction(struct compiler *c, const struct restriction *row, struct span item)
+{
+    if (row->check == NULL) {
+        problems_error(c->context->problems, c->context->parameter, "\"%.*s\" is not served: %s",
+                       (int)item.len, item.at, row->text);
+        return;
+    }
+    struct rule *rule = add_rule(c, row);
+    if (!read_argument(c, rule))
+        complain(c, PROBLEM_ERROR, "missing or bad argument of", item);
+    if (row->check == check_permit || row->check == check_reject || row->check == check_defer)
+        if (!rule->is_warned)
+            c->ended_by = row->name;
+}
+
+static const struct restriction_class *find_class(const struct compiler *c, struct span name)
+{
+    const struct policy *policy = c->context->policy;
+    for (size_t i = 0; i < policy->class_count; i++)
+        if (span_equals(name, span_of(policy->classes[i].name))) /* case counts (spec 1.7) */
+            return &policy->classes[i];
+    return NULL;
+}
+
+static void add_table(struct compiler *c, struct span item)
+{
+    const struct restriction *row = restriction_for_table(c->context->list);
+    if (!c->context->tables_ok || row == NULL) {
+        complain(c, PROBLEM_ERROR, "a table cannot stand here by itself", item);
+        return;
+    }
+    struct rule *rule = add_rule(c, row);
+    rule->argument = arena_span(c->context->memory, item);
+    rule->map = get_map(c, item);
+}
+
+static void add_unknown(struct compiler *c, struct span item)
+{
+    const char *nearest = restriction_nearest(item);
+    problems_error(c->context->problems, c->context->parameter,
+                   "unknown restriction \"%.*s\"%s%s%s",
+                   (int)(item.len < 200 ? item.len : 200), item.at,
+                   nearest != NULL ? ", did you mean \"" : "", nearest != NULL ? nearest : "",
+                   nearest != NULL ? "\"?" : "");
+}
+
+static void add_item(struct compiler *c, struct span item)
+{
+    const struct restriction_class *class = find_class(c, item);
+    const struct restriction *row = restriction_find(item);
+    if (span_iequals(item, SPAN_LITERAL("warn_if_reject")))
+        c->is_warned = true;
+    else if (class != NULL)
+        add_rule(c, &restriction_class_row)->sub = &class->rules;
+    else if (row != NULL)
+        add_restriction(c, row, item);
+    else if (looks_like_table(item))
+        add_table(c, item);
+    else
+        add_unknown(c, item);
+}
+
+void plan_compile(struct rules_list *out, struct span text, const struct plan_context *context)
+{
+    struct compiler c = { .context = context, .out = out, .rest = text };
+    struct span item, inside;
+    *out = (struct rules_list){ 0 };
+    while ((item = list_next(&c.rest)).len > 0) {
+        if (list_unbrace(item, &inside))
+            item = inside;
+        if (c.ended_by != NULL) {
+            problems_warning(context->problems, context->parameter,
+                             "\"%.*s\" and what follows is behind \"%s\" and never runs",
+                             (int)item.len, item.at, c.ended_by);
+            return;
+        }
+        add_item(&c, item);
+    }
+    if (c.is_warned)
+        problems_warning(context->problems, context->parameter,
+                         "warn_if_reject at the end has nothing to warn about");
+}
+
+/* ------------------------------------------------------------ relay protection */
+
+static bool protects(const struct rule *rule)
+{
+    enum verdict (*const checks[])(struct eval *, const struct rule *) = {
+        check_unauth_destination, check_defer_unauth_destination, check_reject, check_defer,
+        check_defer_if_permit,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(checks); i++)
+        if (rule->row->check == checks[i])
+            return !rule->is_warned;
+    return false;
+}
+
+static bool list_protects(const struct rules_list *rules, int depth)
+{
+    for (size_t i = 0; i < rules->count && depth < 100; i++) {
+        const struct rule *rule = &rules->rules[i];
+        if (rule->row->check == check_permit && !rule->is_warned)
+            return false;
+        if (protects(rule))
+            return true;
+        if (rule->sub != NULL && !rule->is_warned && list_protects(rule->sub, depth + 1))
+            return true;
+    }
+    return false;
+}
+
+void plan_check_relay(const struct policy *policy, struct problems *problems)
+{
+    if (list_protects(&policy->lists[LIST_RELAY], 0)
+        || list_protects(&policy->lists[LIST_RECIPIENT], 0))
+        return;
+    problems_error(problems, "smtpd_relay_restrictions",
+                   "neither this nor smtpd_recipient_restrictions refuses mail for other "
+                   "domains: add reject_unauth_destination");
+}
