@@ -220,16 +220,17 @@ enum map_result recipient_find(const struct domains *d, const struct map_list *l
 
 /* ------------------------------------------------------------ is there such a user? */
 
-bool recipient_is_postmaster(const struct resolved *address)
+bool recipient_is_postmaster(const struct domains *d, const struct resolved *address)
 {
     return span_equals(address->user, SPAN_LITERAL("postmaster"))
-           && address_class_is_final(address->class);
+           && (address_class_is_final(address->class)
+               || span_iequals(address->domain, span_of(d->params->myorigin)));
 }
 
 /* Names that exist in every local domain (spec 3.6). */
-static bool always_exists(const struct resolved *address)
+static bool always_exists(const struct domains *d, const struct resolved *address)
 {
-    if (recipient_is_postmaster(address))
+    if (recipient_is_postmaster(d, address))
         return true;
     return address->class == ADDRESS_LOCAL
            && (span_equals(address->user, SPAN_LITERAL("mailer-daemon"))
@@ -285,7 +286,7 @@ enum map_result recipient_listing(const struct domains *d, const struct map_read
     struct class_tables t = tables_of(d, address->class);
     *out = (struct listing){ .is_known = true };
     enum map_result result = is_listed(d, reader, &d->virtual_alias_maps, address);
-    if (result != MAP_NOT_FOUND || t.list == NULL || always_exists(address))
+    if (result != MAP_NOT_FOUND || t.list == NULL || always_exists(d, address))
         return result == MAP_NOT_FOUND ? MAP_FOUND : result;
     if (t.list->count == 0 && !t.empty_means_nobody)
         return MAP_FOUND;

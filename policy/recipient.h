@@ -64,7 +64,7 @@ static inline bool address_class_is_final(enum address_class class)
     return class <= ADDRESS_VIRTUAL_MAILBOX;
 }
 
-/* "postmaster", with or without domain, in any of our final classes. */
-bool recipient_is_postmaster(const struct resolved *address);
+/* postmaster in a domain of a final class, or of this host: it always exists (RFC 5321 4.5.1). */
+bool recipient_is_postmaster(const struct domains *d, const struct resolved *address);
 
 #endif

@@ -64,23 +64,26 @@ static enum map_result find_domain(struct router *r, const struct map_list *list
     return result;
 }
 
-static struct transport class_transport(const struct policy *policy, enum address_class class)
+static struct transport class_transport(const struct policy *policy,
+                                        const struct resolved *address)
 {
-    switch (class) {
+    switch (address->class) {
     case ADDRESS_LOCAL: return policy->local_transport;
     case ADDRESS_VIRTUAL_ALIAS: /* an alias that nothing expanded: only postmaster gets here */
     case ADDRESS_VIRTUAL_MAILBOX: return policy->virtual_transport;
     case ADDRESS_RELAY: return policy->relay_transport;
     case ADDRESS_DEFAULT: break;
     }
-    return (struct transport){ .kind = TRANSPORT_NONE };
+    bool is_home = recipient_is_postmaster(&policy->domains, address);
+    return (struct transport){ .kind = is_home ? TRANSPORT_VIRTUAL : TRANSPORT_NONE,
+                               .name = "virtual" };
 }
 
 static enum route_status choose_transport(struct router *r, const struct resolved *address,
                                           struct transport *out)
 {
     const char *value = NULL;
-    *out = class_transport(r->policy, address->class);
+    *out = class_transport(r->policy, address);
     if (r->policy->transport_maps.count == 0)
         return ROUTE_OK;
     enum map_result result = find(r, &r->policy->transport_maps, address, &value);
@@ -95,7 +98,7 @@ static enum route_status choose_mailbox(struct router *r, const struct resolved 
                                         const char **mailbox)
 {
     enum map_result result = find(r, &r->policy->domains.virtual_mailbox_maps, address, mailbox);
-    if (result == MAP_NOT_FOUND && recipient_is_postmaster(address)) {
+    if (result == MAP_NOT_FOUND && recipient_is_postmaster(&r->policy->domains, address)) {
         *mailbox = r->policy->params->postmaster_mailbox;
         result = MAP_FOUND;
     }

@@ -1,0 +1,27 @@
+/* commit - the commit point: messages from "in flight" to "ours" (DESIGN 3, reliability 1).
+ * Before commit_run() returns, every message with result 0 is durable in all its Maildirs: each
+ * file fdatasynced, renamed into new/, each new/ fsynced. A message with an error has left
+ * nothing behind in any of its Maildirs: all or none.
+ * Sharing: the messages of one batch go through each step together. The first fdatasync makes
+ * the journal commit the files of all, the first fsync of a directory the renames of all, and
+ * a directory that several items name is synced once. That is what makes a busy server cheap;
+ * a lone message takes the same steps.
+ * Owns:   nothing: the commit belongs to whoever queued it, until it is done.
+ * Thread: one batch per call, any thread; blocks. */
+#ifndef POSTERN_COMMIT_H
+#define POSTERN_COMMIT_H
+
+#include "queue/maildir.h"
+
+struct commit {
+    struct commit *next;         /* in the batch */
+    int base_fd;                 /* lent: virtual_mailbox_base; or -errno of opening it */
+    struct maildir_item *items;  /* lent */
+    size_t count;
+    int result;                  /* 0, or -errno of the item that failed first */
+    size_t failed;               /* its index */
+};
+
+void commit_run(struct commit *batch);
+
+#endif
