@@ -341,11 +341,18 @@ static enum verdict evaluate_early(struct eval *e, enum list_name list)
     return run_list(e, list);
 }
 
+void eval_begin(struct eval *e, const struct policy *policy, const struct envelope_in *in,
+                const struct facts *facts, struct outcome *out)
+{
+    *e = (struct eval){ .policy = policy, .in = in, .facts = facts, .out = out };
+    e->reader = (struct map_reader){ find_in_map, e };
+}
+
 enum verdict policy_evaluate(const struct policy *policy, const struct envelope_in *in,
                              const struct facts *facts, struct outcome *out)
 {
-    struct eval e = { .policy = policy, .in = in, .facts = facts, .out = out };
-    e.reader = (struct map_reader){ find_in_map, &e };
+    struct eval e;
+    eval_begin(&e, policy, in, facts, out);
     out->raised = in->raised;
     switch (in->stage) {
     case STAGE_CONNECT: return evaluate_early(&e, LIST_CLIENT);

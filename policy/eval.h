@@ -58,6 +58,10 @@ void outcome_fini(struct outcome *out);
 
 /* ------------------------------------------------------------ for the checks */
 
+/* Sets up an evaluation; its reader then looks tables up through the facts. */
+void eval_begin(struct eval *e, const struct policy *policy, const struct envelope_in *in,
+                const struct facts *facts, struct outcome *out);
+
 /* The list of compiled rules, also of a class or an access table's result. */
 enum verdict eval_rules(struct eval *e, const struct rules_list *rules);
 

@@ -285,6 +285,21 @@ enum map_result map_find(struct map *map, struct span key, struct buf *value)
     return result;
 }
 
+bool map_each(struct map *map, void (*each)(void *context, struct span key, struct span value),
+              void *context)
+{
+    struct span key, value;
+    size_t cursor = 0;
+    pthread_rwlock_rdlock(&map->lock);
+    const struct table *table = NULL;
+    if (map->data != NULL && map->type->table != NULL)
+        table = map->type->table(map->data);
+    while (table != NULL && table_next(table, &cursor, &key, &value))
+        each(context, key, value);
+    pthread_rwlock_unlock(&map->lock);
+    return table != NULL;
+}
+
 static enum map_result find_direct(void *context, struct map *map, struct span key,
                                    struct buf *value)
 {

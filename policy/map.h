@@ -48,6 +48,10 @@ const char *map_error(const struct map *map);
 /* Appends the value to *value. An empty key is never found. */
 enum map_result map_find(struct map *map, struct span key, struct buf *value);
 
+/* Calls back for every entry; false: this type of table cannot be read whole. */
+bool map_each(struct map *map, void (*each)(void *context, struct span key, struct span value),
+              void *context);
+
 /* How pure code looks things up: straight, or through the facts of an evaluation (eval.h). */
 struct map_reader {
     enum map_result (*find)(void *context, struct map *map, struct span key, struct buf *value);

@@ -187,6 +187,12 @@ static bool map_db_is_slow(const void *data)
     return m->table == NULL;
 }
 
+static const struct table *map_db_table(const void *data)
+{
+    const struct map_db *m = data;
+    return m->table;
+}
+
 static bool lock_shared(int fd)
 {
     const struct timespec pause = { 0, LOCK_PAUSE_NS };
@@ -325,11 +331,11 @@ int map_db_make(const char *source, bool is_btree, struct span text, struct prob
 const struct map_type map_type_hash = {
     .name = "hash", .suffix = ".db", .is_partial = true, .is_folding = true,
     .open = map_db_open, .find = map_db_find, .close = map_db_close,
-    .data_is_slow = map_db_is_slow,
+    .data_is_slow = map_db_is_slow, .table = map_db_table,
 };
 
 const struct map_type map_type_btree = {
     .name = "btree", .suffix = ".db", .is_partial = true, .is_folding = true,
     .open = map_db_open, .find = map_db_find, .close = map_db_close,
-    .data_is_slow = map_db_is_slow,
+    .data_is_slow = map_db_is_slow, .table = map_db_table,
 };

@@ -18,6 +18,11 @@ static void table_map_close(void *data)
     table_free(data);
 }
 
+static const struct table *table_map_table(const void *data)
+{
+    return data;
+}
+
 static bool add_pair(void *context, struct span key, struct span value)
 {
     return table_add(context, key, value);
@@ -80,9 +85,11 @@ static void *inline_open(struct map_source *source, const char **error)
 const struct map_type map_type_texthash = {
     .name = "texthash", .suffix = "", .is_partial = true, .is_folding = true,
     .open = texthash_open, .find = table_map_find, .close = table_map_close,
+    .table = table_map_table,
 };
 
 const struct map_type map_type_inline = {
     .name = "inline", .is_partial = true, .is_folding = true,
     .open = inline_open, .find = table_map_find, .close = table_map_close,
+    .table = table_map_table,
 };

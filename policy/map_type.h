@@ -5,6 +5,7 @@
 #define POSTERN_MAP_TYPE_H
 
 #include "policy/map.h"
+#include "policy/table.h"
 
 struct map_source {
     const char *full_name; /* "hash:/etc/x", for problems */
@@ -23,6 +24,7 @@ struct map_type {
     enum map_result (*find)(void *data, struct span key, struct buf *value);
     void (*close)(void *data);
     bool (*data_is_slow)(const void *data); /* NULL: is_slow says */
+    const struct table *(*table)(const void *data); /* all entries; NULL: cannot be told */
 };
 
 extern const struct map_type map_type_hash, map_type_btree; /* map_db.c */

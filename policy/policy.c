@@ -80,6 +80,7 @@ static void compile_transports(struct policy *policy, const struct policy_source
         { &policy->virtual_transport, p->virtual_transport, "virtual_transport" },
         { &policy->local_transport, p->local_transport, "local_transport" },
         { &policy->relay_transport, p->relay_transport, "relay_transport" },
+        { &policy->default_transport, p->default_transport, "default_transport" },
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const char *error = transport_parse(span_of(rows[i].text), &policy->memory,

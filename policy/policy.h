@@ -52,7 +52,7 @@ struct policy {
     struct rules_list lists[LIST_COUNT];
     struct restriction_class *classes;
     size_t class_count;
-    struct transport virtual_transport, local_transport, relay_transport;
+    struct transport virtual_transport, local_transport, relay_transport, default_transport;
     struct map_list transport_maps;
 };
 

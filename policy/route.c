@@ -74,9 +74,9 @@ static struct transport class_transport(const struct policy *policy,
     case ADDRESS_RELAY: return policy->relay_transport;
     case ADDRESS_DEFAULT: break;
     }
-    bool is_home = recipient_is_postmaster(&policy->domains, address);
-    return (struct transport){ .kind = is_home ? TRANSPORT_VIRTUAL : TRANSPORT_NONE,
-                               .name = "virtual" };
+    if (recipient_is_postmaster(&policy->domains, address))
+        return (struct transport){ .kind = TRANSPORT_VIRTUAL, .name = "virtual" };
+    return policy->default_transport;
 }
 
 static enum route_status choose_transport(struct router *r, const struct resolved *address,
@@ -228,5 +228,5 @@ enum route_status route_recipient(const struct policy *policy, const struct map_
     enum route_status status = route_address(&r, recipient, 0);
     *targets = r.first;
     *text = r.text;
-    return status;
+    return status == ROUTE_OUTSIDE && r.count == 1 ? ROUTE_NOT_OURS : status;
 }

@@ -23,7 +23,8 @@ enum route_status {
     ROUTE_RETRY,    /* a table cannot answer now */
     ROUTE_BROKEN,   /* a table is unusable */
     ROUTE_TOO_LONG, /* the alias expands to too many addresses */
-    ROUTE_OUTSIDE,  /* an alias leads to an address that is not ours, and nothing takes it there */
+    ROUTE_NOT_OURS, /* the recipient is not ours, and no transport takes it elsewhere */
+    ROUTE_OUTSIDE,  /* the same, for an address that one of our aliases leads to */
     ROUTE_UNKNOWN,  /* an address without mailbox */
     ROUTE_REFUSED,  /* error: transport; *text has its words */
 };

@@ -17,14 +17,17 @@ struct params {
 #define PARAM_SIZE(name, value, text)            int64_t name;
 #define PARAM_TIME(name, value, unit, text)      int64_t name;
 #define PARAM_TEXT(name, value, text)            const char *name;
+#define PARAM_PATH(name, value, text)            const char *name;
 #define PARAM_CHOICE(name, value, choices, text) int name;
 #include "protocol/params.def"
 };
 
 /* The values of PARAM_CHOICE rows, in the order of their choices. */
 enum bare_newline { BARE_NEWLINE_NORMALIZE, BARE_NEWLINE_YES, BARE_NEWLINE_REJECT };
-enum tls_level { TLS_LEVEL_NONE, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT };
+enum tls_level { TLS_LEVEL_DEFAULT, TLS_LEVEL_NONE, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT };
 enum tempfail_action { TEMPFAIL_DEFER_IF_PERMIT, TEMPFAIL_DEFER };
+enum proxy_protocol { PROXY_PROTOCOL_NONE, PROXY_PROTOCOL_HAPROXY };
+enum log_target { LOG_TARGET_AUTO, LOG_TARGET_STDOUT, LOG_TARGET_FILE, LOG_TARGET_SYSLOG };
 enum newline_form { NEWLINE_AS_RECEIVED, NEWLINE_LF };
 
 #endif

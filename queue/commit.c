@@ -1,6 +1,9 @@
 #include "queue/commit.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 /* All or none: one item failed, so the others of its message go too. */
 static void fail(struct commit *c, size_t failed, int result)
@@ -26,15 +29,15 @@ static void run_step(struct commit *batch, void (*step)(struct maildir_item *ite
 
 enum { OPEN_ITEMS_MAX = 32 }; /* of one message; the rest is frugal */
 
-static void write_one(struct commit *c)
+static void write_one(struct commit *c, int base_fd)
 {
-    c->result = c->base_fd < 0 ? c->base_fd : 0;
+    c->result = base_fd < 0 ? base_fd : 0;
     for (size_t i = 0; i < c->count; i++) {
         struct maildir_item *item = &c->items[i];
         item->new_fd = item->fd = -1;
         item->result = c->result;
         item->is_created = item->is_published = false;
-        item->base_fd = c->base_fd;
+        item->base_fd = base_fd;
         item->is_frugal = i >= OPEN_ITEMS_MAX;
     }
     for (size_t i = 0; i < c->count && c->result == 0; i++) {
@@ -54,7 +57,7 @@ static bool is_settled(const struct commit *batch, const struct commit *c, size_
     for (const struct commit *b = batch; b != NULL; b = b->next) {
         size_t end = b == c ? index : b->count;
         for (size_t i = 0; i < end && looked < LOOK_BACK_MAX; i++, looked++)
-            if (b->items[i].result == 0 && b->base_fd == c->base_fd
+            if (b->items[i].result == 0 && strcmp(b->base, c->base) == 0
                 && strcmp(b->items[i].mailbox, mailbox) == 0)
                 return true;
         if (b == c)
@@ -75,14 +78,46 @@ static void settle(struct commit *batch)
         }
 }
 
+/* The messages of a batch nearly always share their base: it is opened when it changes. Each
+ * descriptor stays open until the batch is done, for items refer to it. */
+enum { BASES_MAX = 8 };
+
+struct bases {
+    const char *path[BASES_MAX];
+    int fd[BASES_MAX];
+    size_t count;
+};
+
+static int base_open(struct bases *bases, const char *path)
+{
+    for (size_t i = 0; i < bases->count; i++)
+        if (strcmp(bases->path[i], path) == 0)
+            return bases->fd[i];
+    if (bases->count == BASES_MAX)
+        return -EAGAIN;
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bases->path[bases->count] = path;
+    bases->fd[bases->count++] = fd >= 0 ? fd : -errno;
+    return bases->fd[bases->count - 1];
+}
+
+static void bases_close(struct bases *bases)
+{
+    for (size_t i = 0; i < bases->count; i++)
+        if (bases->fd[i] >= 0)
+            close(bases->fd[i]);
+}
+
 void commit_run(struct commit *batch)
 {
+    struct bases bases = { .count = 0 };
     for (struct commit *c = batch; c != NULL; c = c->next)
-        write_one(c);
+        write_one(c, base_open(&bases, c->base));
     run_step(batch, maildir_sync);
     run_step(batch, maildir_publish);
     settle(batch);
     for (struct commit *c = batch; c != NULL; c = c->next)
         for (size_t i = 0; i < c->count; i++)
             maildir_close(&c->items[i]);
+    bases_close(&bases);
 }

@@ -15,7 +15,7 @@
 
 struct commit {
     struct commit *next;         /* in the batch */
-    int base_fd;                 /* lent: virtual_mailbox_base; or -errno of opening it */
+    const char *base;            /* lent: virtual_mailbox_base, opened for each batch */
     struct maildir_item *items;  /* lent */
     size_t count;
     int result;                  /* 0, or -errno of the item that failed first */

@@ -7,9 +7,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-void intake_begin(struct intake *in, int dir_fd, const char *name, size_t header_limit_bytes)
+void intake_begin(struct intake *in, const char *dir, const char *name,
+                  size_t header_limit_bytes)
 {
-    *in = (struct intake){ .dir_fd = dir_fd, .fd = -1 };
+    *in = (struct intake){ .dir = dir, .dir_fd = -1, .fd = -1 };
     snprintf(in->name, sizeof in->name, "%s", name);
     header_scan_init(&in->headers, header_limit_bytes);
 }
@@ -52,6 +53,12 @@ char *intake_room(struct intake *in, size_t *size)
     return room;
 }
 
+bool intake_holds(const struct intake *in, struct span bytes)
+{
+    uintptr_t at = (uintptr_t)bytes.at, start = (uintptr_t)in->piece.at;
+    return in->piece.at != NULL && at >= start && at < start + in->piece.cap;
+}
+
 bool intake_is_full(const struct intake *in)
 {
     return in->error == 0 && in->piece.len >= piece_limit(in);
@@ -67,6 +74,9 @@ void intake_set_head(struct intake *in, struct buf *head)
 
 static int open_file(struct intake *in)
 {
+    in->dir_fd = open(in->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (in->dir_fd < 0)
+        return -errno;
     in->fd = openat(in->dir_fd, in->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                     0600);
     if (in->fd < 0)
@@ -113,5 +123,7 @@ void intake_drop(struct intake *in)
         unlinkat(in->dir_fd, in->name, 0); /* ENOENT: the commit moved it */
         close(in->fd);
     }
-    in->fd = -1;
+    if (in->dir_fd >= 0)
+        close(in->dir_fd);
+    in->fd = in->dir_fd = -1;
 }

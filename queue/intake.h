@@ -19,8 +19,8 @@ struct intake {
     struct header_scan headers; /* owns */
     struct buf piece;           /* owns: what is not in the file yet */
     struct buf head;            /* owns: trace headers that go in front in the file, once */
-    int dir_fd;                 /* lent: the spool's tmp/ */
-    int fd;                     /* owns: -1 until it spills */
+    const char *dir;            /* lent: the spool's tmp/ */
+    int dir_fd, fd;             /* owns: -1 until it spills */
     char name[64];
     uint64_t file_bytes, body_bytes;
     bool has_head;
@@ -28,12 +28,17 @@ struct intake {
 };
 
 /* name: of the file, unique (the queue id). */
-void intake_begin(struct intake *in, int dir_fd, const char *name, size_t header_limit_bytes);
+void intake_begin(struct intake *in, const char *dir, const char *name,
+                  size_t header_limit_bytes);
 void intake_take(struct intake *in, struct span bytes);
 
 /* Free room for reading, NULL while the headers are not through. */
 char *intake_room(struct intake *in, size_t *size);
 bool intake_is_full(const struct intake *in);
+
+/* Do these bytes lie in the room that was lent? Then they must be moved away before anything
+ * else is taken. */
+bool intake_holds(const struct intake *in, struct span bytes);
 
 /* If the message has one recipient only: what goes in front of it in the file. Before the first
  * spill; moved out of *head. */

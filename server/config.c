@@ -1,0 +1,438 @@
+#include "server/config.h"
+#include "protocol/expand.h"
+#include "protocol/list.h"
+#include "protocol/mem.h"
+#include "protocol/smtp_session.h"
+#include "server/listener_spec.h"
+#include "server/param_table.h"
+#include "server/tls.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------ this host */
+
+enum { OWN_IPS_MAX = 256 };
+
+struct host {
+    char name[256];
+    struct ip ips[OWN_IPS_MAX];
+    size_t ip_count;
+};
+
+static void host_find_out(struct host *host)
+{
+    struct ifaddrs *list = NULL;
+    uint16_t port;
+    memset(host, 0, sizeof *host);
+    if (gethostname(host->name, sizeof host->name - 1) != 0 || host->name[0] == '\0')
+        snprintf(host->name, sizeof host->name, "localhost");
+    if (getifaddrs(&list) != 0)
+        return;
+    for (const struct ifaddrs *i = list; i != NULL && host->ip_count < OWN_IPS_MAX; i = i->ifa_next)
+        if (i->ifa_addr != NULL
+            && ip_from_sockaddr(i->ifa_addr, &host->ips[host->ip_count], &port))
+            host->ip_count++;
+    freeifaddrs(list);
+}
+
+/* mynetworks_style = host: our own addresses and nothing else. */
+static const char *own_networks(struct config *config, const struct host *host)
+{
+    struct buf text = { 0 };
+    char address[IP_TEXT_MAX];
+    for (size_t i = 0; i < host->ip_count; i++) {
+        bool is_v6 = host->ips[i].family == 6;
+        buf_printf(&text, "%s%s%s%s/%u", i > 0 ? " " : "", is_v6 ? "[" : "",
+                   ip_text(&host->ips[i], address), is_v6 ? "]" : "", ip_bits(&host->ips[i]));
+    }
+    const char *copy = arena_text(&config->memory, buf_span(&text));
+    buf_fini(&text);
+    return copy;
+}
+
+/* ------------------------------------------------------------ values */
+
+/* What a name means while the configuration is expanded. */
+struct values {
+    struct config *config;
+    const struct host *host;
+    bool is_stressed;
+};
+
+static bool expand_value(struct values *values, struct span text, struct buf *out,
+                         const char **error);
+
+static const char *computed_domain(struct values *values)
+{
+    struct buf host = { 0 };
+    const char *error;
+    const struct main_cf_entry *entry = main_cf_find(&values->config->cf,
+                                                     SPAN_LITERAL("myhostname"));
+    bool is_good = expand_value(values, span_of(entry != NULL ? entry->value
+                                                              : values->host->name),
+                                &host, &error);
+    struct span name = buf_span(&host);
+    size_t dot = span_find(name, '.');
+    const char *domain = is_good && dot < name.len
+                             ? arena_text(&values->config->memory, span_skip(name, dot + 1))
+                             : "localdomain";
+    buf_fini(&host);
+    return domain;
+}
+
+static const char *default_value(struct values *values, const struct param_row *row)
+{
+    if (strcmp(row->name, "myhostname") == 0)
+        return values->host->name;
+    if (strcmp(row->name, "mydomain") == 0)
+        return computed_domain(values);
+    if (strcmp(row->name, "mynetworks") == 0)
+        return own_networks(values->config, values->host);
+    return row->value;
+}
+
+static const char *lookup_value(void *context, struct span name)
+{
+    struct values *values = context;
+    struct main_cf_entry *entry = main_cf_find(&values->config->cf, name);
+    if (span_equals(name, SPAN_LITERAL("stress")) && values->is_stressed)
+        return "yes";
+    if (entry != NULL)
+        return entry->value;
+    const struct param_row *row = param_find(name);
+    return row != NULL ? default_value(values, row) : NULL;
+}
+
+static bool expand_value(struct values *values, struct span text, struct buf *out,
+                         const char **error)
+{
+    struct expand expand = { .lookup = lookup_value, .context = values, .is_recursive = true };
+    out->max = EXPAND_RESULT_MAX;
+    bool is_good = expand_text(&expand, text, out);
+    *error = expand.error;
+    return is_good;
+}
+
+static void store_row(struct values *values, const struct param_row *row, struct params *params,
+                      struct problems *problems)
+{
+    struct config *config = values->config;
+    struct buf text = { 0 };
+    const char *error;
+    const struct main_cf_entry *entry = main_cf_find(&config->cf, span_of(row->name));
+    const char *value = entry != NULL ? entry->value : default_value(values, row);
+    if (expand_value(values, span_of(value), &text, &error))
+        error = param_store(row, buf_span(&text), config->base_dir, params, &config->memory);
+    if (error != NULL && !values->is_stressed)
+        problems_error(problems, row->name, "\"%.200s\": %s", value, error);
+    else if (error != NULL) /* only the loaded value is bad */
+        problems_error(problems, row->name, "\"%.200s\": under stress: %s", value, error);
+    buf_fini(&text);
+}
+
+static void store_params(struct config *config, const struct host *host, bool is_stressed,
+                         struct problems *problems)
+{
+    struct values values = { config, host, is_stressed };
+    struct params *params = is_stressed ? &config->stressed_params : &config->params;
+    for (size_t i = 0; i < param_row_count; i++)
+        if (param_rows[i].kind != PARAM_KIND_SECTION)
+            store_row(&values, &param_rows[i], params, problems);
+}
+
+/* ------------------------------------------------------------ names */
+
+static void mark_used(void *context, struct span name)
+{
+    struct main_cf_entry *entry = main_cf_find(context, name);
+    if (entry != NULL)
+        entry->is_used = true;
+}
+
+/* A name is used if a row declares it, a value refers to it, or it is a restriction class. */
+static void find_used_names(struct config *config)
+{
+    struct span classes = span_of(config->params.smtpd_restriction_classes), name;
+    for (const struct main_cf_entry *e = config->cf.first; e != NULL; e = e->next) {
+        if (param_find(span_of(e->name)) != NULL)
+            mark_used(&config->cf, span_of(e->name));
+        expand_names(span_of(e->value), mark_used, &config->cf);
+    }
+    while ((name = list_next(&classes)).len > 0)
+        mark_used(&config->cf, name);
+}
+
+static void warn_unused(const struct config *config, struct problems *problems)
+{
+    for (const struct main_cf_entry *e = config->cf.first; e != NULL; e = e->next) {
+        struct span name = span_of(e->name);
+        if (e->is_used)
+            continue;
+        const char *nearest = param_nearest(name);
+        if (param_is_postfix(name))
+            problems_warning(problems, e->name, "a Postfix parameter without meaning here");
+        else if (nearest != NULL)
+            problems_warning(problems, e->name, "unknown parameter, did you mean \"%s\"?",
+                             nearest);
+        else
+            problems_warning(problems, e->name, "unknown parameter");
+    }
+}
+
+/* ------------------------------------------------------------ compiling */
+
+static const char *lookup_expanded(void *context, struct span name)
+{
+    struct values *values = context;
+    struct buf text = { 0 };
+    const char *error, *raw = lookup_value(values, name), *value = NULL;
+    if (raw != NULL && expand_value(values, span_of(raw), &text, &error))
+        value = arena_text(&values->config->memory, buf_span(&text));
+    buf_fini(&text);
+    return value;
+}
+
+const char *config_expanded(struct config *config, const char *name, struct buf *room)
+{
+    struct host *host = xcalloc(1, sizeof *host);
+    struct values values = { config, host, false };
+    const char *error;
+    host_find_out(host);
+    const char *raw = lookup_value(&values, span_of(name));
+    if (raw != NULL)
+        expand_value(&values, span_of(raw), room, &error);
+    free(host);
+    return buf_text(room);
+}
+
+unsigned config_ehlo_mask(const char *list)
+{
+    struct span rest = span_of(list), item;
+    unsigned mask = 0;
+    while ((item = list_next(&rest)).len > 0)
+        mask |= smtp_ehlo_bit(item);
+    return mask;
+}
+
+static void check_ehlo_keywords(const struct config *config, struct problems *problems)
+{
+    /* keywords that Postfix knows and we never announce, and its "silent-discard" */
+    static const char *const harmless[] = { "auth", "etrn", "verp", "xforward",
+                                            "silent-discard" };
+    struct span rest = span_of(config->params.smtpd_discard_ehlo_keywords), item;
+    while ((item = list_next(&rest)).len > 0) {
+        bool is_known = smtp_ehlo_bit(item) != 0;
+        for (size_t i = 0; i < ARRAY_LEN(harmless); i++)
+            is_known |= span_iequals(item, span_of(harmless[i]));
+        if (!is_known)
+            problems_warning(problems, "smtpd_discard_ehlo_keywords",
+                             "unknown keyword \"%.*s\"", (int)item.len, item.at);
+    }
+}
+
+static void compile_lists(struct config *config, struct problems *problems)
+{
+    const struct params *p = &config->params;
+    struct match_source source = { config->maps, config->base_dir,
+                                   p->parent_domain_matches_subdomains, &config->memory,
+                                   problems };
+    const struct {
+        struct match_list *list;
+        const char *text, *parameter;
+    } lists[] = {
+        { &config->xclient_hosts, p->smtpd_authorized_xclient_hosts,
+          "smtpd_authorized_xclient_hosts" },
+        { &config->bare_newline_exclusions, p->smtpd_forbid_bare_newline_exclusions,
+          "smtpd_forbid_bare_newline_exclusions" },
+        { &config->event_limit_exceptions, p->smtpd_client_event_limit_exceptions,
+          "smtpd_client_event_limit_exceptions" },
+        { &config->forbidden_commands, p->smtpd_forbidden_commands,
+          "smtpd_forbidden_commands" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        match_list_compile(lists[i].list, lists[i].text, lists[i].parameter, &source);
+    map_list_compile(&config->discard_ehlo_maps, config->maps,
+                     p->smtpd_discard_ehlo_keyword_address_maps,
+                     "smtpd_discard_ehlo_keyword_address_maps", &config->memory, problems);
+    config->discard_ehlo = config_ehlo_mask(p->smtpd_discard_ehlo_keywords);
+    check_ehlo_keywords(config, problems);
+}
+
+static bool takes_utf8(const struct transport *transport)
+{
+    return transport->kind != TRANSPORT_LMTP && transport->kind != TRANSPORT_SMTP;
+}
+
+static void compile(struct config *config, const struct host *host, struct problems *problems)
+{
+    struct values values = { config, host, false };
+    const struct policy_source source = {
+        .params = &config->params, .maps = config->maps, .base_dir = config->base_dir,
+        .own_ips = host->ips, .own_ip_count = host->ip_count,
+        .lookup = lookup_expanded, .context = &values, .problems = problems,
+    };
+    config->policy = policy_new(&source);
+    compile_lists(config, problems);
+    config->listener_count = listener_specs_parse(config->params.listen, &config->memory,
+                                                  &config->listeners, problems);
+    config->tls = tls_config_new(&config->params, config->maps, problems);
+    config->smtputf8_ok = config->params.smtputf8_enable
+                          && takes_utf8(&config->policy->virtual_transport)
+                          && takes_utf8(&config->policy->local_transport)
+                          && takes_utf8(&config->policy->relay_transport);
+}
+
+/* What no single row can know. */
+static void check_together(const struct config *config, struct problems *problems)
+{
+    const struct params *p = &config->params;
+    struct span host = span_of(p->myhostname);
+    if (!span_istarts(span_of(p->smtpd_banner), host))
+        problems_warning(problems, "smtpd_banner", "must begin with myhostname (RFC 5321 4.2)");
+    if (span_find(host, '.') == host.len)
+        problems_warning(problems, "myhostname", "\"%s\" is no fully-qualified name",
+                         p->myhostname);
+    if (config->tls == NULL && (p->smtpd_tls_security_level >= TLS_LEVEL_MAY || p->smtpd_use_tls))
+        problems_error(problems, "smtpd_tls_security_level",
+                       "TLS is asked for, but there is no usable certificate");
+    for (size_t i = 0; i < config->listener_count; i++)
+        if (config->listeners[i].is_tls && config->tls == NULL)
+            problems_error(problems, "listen", "\"%s\" asks for TLS, but there is no certificate",
+                           config->listeners[i].text);
+}
+
+/* ------------------------------------------------------------ life */
+
+static bool read_file(const char *file, struct buf *text, const char **error)
+{
+    FILE *f = fopen(file, "re");
+    size_t n = f != NULL ? 1 : 0;
+    text->max = 16 << 20;
+    while (n > 0) {
+        char *room = buf_reserve(text, 65536);
+        n = room != NULL ? fread(room, 1, 65536, f) : 0;
+        text->len += n;
+    }
+    bool is_good = f != NULL && !ferror(f) && !text->is_full;
+    if (!is_good)
+        *error = text->is_full ? "too large" : strerror(errno);
+    if (f != NULL)
+        fclose(f);
+    return is_good;
+}
+
+/* An absolute name, so that later changes of directory do not matter. */
+static void set_file(struct config *config, const char *file)
+{
+    char *real = realpath(file, NULL);
+    char cwd[PATH_MAX];
+    if (real == NULL && file[0] != '/' && getcwd(cwd, sizeof cwd) != NULL)
+        real = xprintf("%s/%s", cwd, file);
+    config->file = real != NULL ? real : xstrdup(file);
+    config->base_dir = xstrdup(config->file);
+    char *slash = strrchr(config->base_dir, '/');
+    if (slash != NULL)
+        *slash = '\0';
+}
+
+static void apply_settings(struct config *config, const char *const *settings, size_t count,
+                           struct problems *problems)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct span text = span_of(settings[i]);
+        size_t equals = span_find(text, '=');
+        if (equals == text.len)
+            problems_error(problems, settings[i], "not name=value");
+        else
+            main_cf_set(&config->cf, span_trim(span_make(text.at, equals)),
+                        span_skip(text, equals + 1), 0);
+    }
+}
+
+struct config *config_load_with(const char *file, const char *text, const char *const *settings,
+                                size_t setting_count, struct problems *problems)
+{
+    struct config *config = xcalloc(1, sizeof *config);
+    struct buf bytes = { 0 };
+    struct host *host = xcalloc(1, sizeof *host);
+    const char *error;
+    atomic_init(&config->references, 1);
+    set_file(config, file);
+    host_find_out(host);
+    if (text != NULL)
+        buf_puts(&bytes, text);
+    else if (!read_file(config->file, &bytes, &error))
+        problems_error(problems, config->file, "%s", error);
+    main_cf_parse(&config->cf, config->file, buf_span(&bytes), problems);
+    buf_fini(&bytes);
+    apply_settings(config, settings, setting_count, problems);
+    store_params(config, host, false, problems);
+    store_params(config, host, true, problems);
+    if (problems->error_count == 0) {
+        config->maps = maps_new(config->base_dir);
+        compile(config, host, problems);
+        find_used_names(config);
+        warn_unused(config, problems);
+        check_together(config, problems);
+    }
+    free(host);
+    return config;
+}
+
+struct config *config_load(const char *file, const char *text, struct problems *problems)
+{
+    return config_load_with(file, text, NULL, 0, problems);
+}
+
+struct config *config_hold(struct config *config)
+{
+    atomic_fetch_add(&config->references, 1);
+    return config;
+}
+
+void config_release(struct config *config)
+{
+    if (config == NULL || atomic_fetch_sub(&config->references, 1) != 1)
+        return;
+    tls_config_free(config->tls);
+    policy_free(config->policy);
+    maps_free(config->maps);
+    main_cf_fini(&config->cf);
+    arena_fini(&config->memory);
+    free(config->base_dir);
+    free(config->file);
+    free(config);
+}
+
+static void print_problem(const struct config *config, const struct problem *p, FILE *out)
+{
+    const struct main_cf_entry *entry = main_cf_find(&config->cf, span_of(p->subject));
+    const char *file = p->file, *what = p->level == PROBLEM_ERROR ? "error" : "warning";
+    int line = p->line;
+    if (file == NULL && entry != NULL) {
+        file = config->file;
+        line = entry->line;
+    }
+    if (file != NULL && line > 0)
+        fprintf(out, "%s:%d: %s: ", file, line, what);
+    else
+        fprintf(out, "%s: %s: ", file != NULL ? file : config->file, what);
+    if (strcmp(p->subject, file != NULL ? file : "") != 0)
+        fprintf(out, "%s: ", p->subject);
+    fprintf(out, "%s\n", p->text);
+}
+
+void config_print_problems(const struct config *config, const struct problems *problems,
+                           void *stream)
+{
+    for (const struct problem *p = problems->first; p != NULL; p = p->next)
+        print_problem(config, p, stream);
+    if (problems->count > PROBLEMS_MAX)
+        fprintf(stream, "%s: and %d more\n", config->file, problems->count - PROBLEMS_MAX);
+}

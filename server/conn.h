@@ -1,0 +1,64 @@
+/* conn - one client: pumps bytes between libuv, TLS and smtpd; waits and deadlines.
+ * Life:   conn_accept() to the close callback of its socket. What it waits for (work threads)
+ *         outlives it and finds it gone.
+ * Reads:  while smtpd waits for something, at most one read's bytes are kept, then reading
+ *         stops: the client waits in its own socket buffer. While replies cannot be sent,
+ *         nothing is read either.
+ * Bounds: one read of LOOP_COMMAND_READ_BYTES between commands; replies of one such read.
+ * Thread: its loop's. */
+#ifndef POSTERN_CONN_H
+#define POSTERN_CONN_H
+
+#include "server/loop.h"
+
+struct listener;
+struct tls_stream;
+struct lookup;
+
+enum conn_phase {
+    CONN_PROXY,     /* the PROXY header is to come */
+    CONN_HANDSHAKE, /* TLS is being set up */
+    CONN_SMTP,
+    CONN_LINGER,    /* all is said: read and forget until the client closes */
+};
+
+struct conn {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } h;
+    struct conn *prev, *next; /* in loop->conns */
+    struct loop *loop;        /* lent */
+    struct smtpd smtpd;       /* owns */
+    struct tls_stream *tls;   /* owns: NULL in plain text */
+    uv_timer_t *sleep;        /* owns: while a reply is held back */
+    struct lookup *lookups;   /* lent: they find out when we go */
+    struct span in, cipher;   /* input of the callback at hand: plain, encrypted */
+    struct buf held, held_cipher; /* owns: input that waits */
+    struct buf delayed;       /* owns: output that waits for the timer */
+    int64_t deadline_ms;      /* INT64_MAX: none */
+    enum conn_phase phase;
+    int writes;               /* uv_write requests that are not done */
+    bool is_reading, is_closing, has_eof, is_greeted, is_close_due, is_tls_from_start;
+    bool is_waiting;          /* smtpd waits: input is kept, not read on */
+};
+
+void conn_accept(struct listener *listener);
+
+/* smtpd can go on. */
+void conn_resume(struct conn *c);
+
+/* Once a second. */
+void conn_check_deadline(struct conn *c, int64_t now_ms);
+
+/* The server is going down: 421 now if the client is idle, after its message otherwise. */
+void conn_drain(struct conn *c);
+void conn_close(struct conn *c, const char *error);
+
+/* smtpd's question for a fact (ask.c). */
+void conn_ask(struct smtpd *d, const struct fact_key *key);
+void conn_disown_lookups(struct conn *c);
+
+#endif

@@ -1,0 +1,247 @@
+#include "server/loop.h"
+#include "protocol/mem.h"
+#include "server/conn.h"
+#include "server/lane.h"
+#include "server/listener.h"
+#include "server/server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { TICK_MS = 1000 };
+
+/* ------------------------------------------------------------ posts */
+
+bool loop_post(struct loop *loop, struct post *post)
+{
+    post->next = NULL;
+    pthread_mutex_lock(&loop->post_mutex);
+    bool is_taken = !loop->is_deaf, was_empty = loop->posts == NULL;
+    if (is_taken) {
+        *loop->posts_end = post;
+        loop->posts_end = &post->next;
+        if (was_empty) /* else the wake-up is on its way */
+            uv_async_send(&loop->wake);
+    }
+    pthread_mutex_unlock(&loop->post_mutex);
+    return is_taken;
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct loop *loop = wake->data;
+    pthread_mutex_lock(&loop->post_mutex);
+    struct post *post = loop->posts;
+    loop->posts = NULL;
+    loop->posts_end = &loop->posts;
+    pthread_mutex_unlock(&loop->post_mutex);
+    while (post != NULL) {
+        struct post *next = post->next;
+        post->run(loop, post);
+        post = next;
+    }
+}
+
+/* ------------------------------------------------------------ services */
+
+static int64_t wall_us(struct smtpd_services *services)
+{
+    struct timespec now;
+    (void)services;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* "Mon, 23 Nov 2026 03:41:15 +0000 (UTC)", made once a second; C locale. */
+static const char *date(struct smtpd_services *services)
+{
+    struct loop *loop = services->context;
+    time_t now = (time_t)(wall_us(services) / 1000000);
+    struct tm local;
+    if (now != loop->date_second) {
+        loop->date_second = now;
+        localtime_r(&now, &local);
+        strftime(loop->date, sizeof loop->date, "%a, %d %b %Y %H:%M:%S %z (%Z)", &local);
+    }
+    return loop->date;
+}
+
+static void deliver(struct smtpd_services *services, struct delivery *delivery)
+{
+    struct loop *loop = services->context;
+    loop->work_count++;
+    lane_deliver(&loop->server->lane, loop, delivery);
+}
+
+struct spill {
+    uv_work_t request;
+    struct loop *loop;
+    struct delivery *delivery;
+};
+
+static void run_spill(uv_work_t *request)
+{
+    struct spill *spill = (struct spill *)(void *)request;
+    intake_spill(&spill->delivery->intake);
+}
+
+static void after_spill(uv_work_t *request, int status)
+{
+    struct spill *spill = (struct spill *)(void *)request;
+    struct loop *loop = spill->loop;
+    struct smtpd *d = smtpd_spilled(spill->delivery);
+    (void)status;
+    free(spill);
+    loop_work_done(loop);
+    if (d != NULL)
+        conn_resume(d->conn);
+}
+
+static void spill(struct smtpd_services *services, struct delivery *delivery)
+{
+    struct loop *loop = services->context;
+    struct spill *s = xcalloc(1, sizeof *s);
+    s->loop = loop;
+    s->delivery = delivery;
+    loop->work_count++;
+    ENSURE(uv_queue_work(&loop->uv, &s->request, run_spill, after_spill) == 0);
+}
+
+/* ------------------------------------------------------------ time */
+
+/* Load is connections against the limit; with a little slack before it is over (spec 7.4). */
+static void judge_stress(struct loop *loop)
+{
+    const struct server *server = loop->server;
+    int connections = atomic_load(&server->connections);
+    int limit = server->connection_limit;
+    if (connections >= limit - limit / 4)
+        loop->services.is_stressed = true;
+    else if (connections < limit / 2)
+        loop->services.is_stressed = false;
+    loop->services.is_space_low = atomic_load(&server->is_space_low);
+}
+
+static void on_tick(uv_timer_t *tick)
+{
+    struct loop *loop = tick->data;
+    int64_t now_ms = loop_now_ms(loop);
+    judge_stress(loop);
+    for (struct conn *c = loop->conns, *next; c != NULL; c = next) {
+        next = c->next;
+        conn_check_deadline(c, now_ms);
+    }
+    if (loop->conn_count == 0) { /* an idle server does not wake up */
+        uv_timer_stop(tick);
+        loop->is_ticking = false;
+    }
+}
+
+static void before_sleep(uv_prepare_t *prepare)
+{
+    struct loop *loop = prepare->data;
+    log_flush(&loop->log);
+}
+
+/* ------------------------------------------------------------ life */
+
+int loop_init(struct loop *loop, struct server *server, unsigned index, struct config *config,
+              struct log_sink *sink)
+{
+    *loop = (struct loop){ .server = server, .index = index, .config = config_hold(config) };
+    int rc = uv_loop_init(&loop->uv);
+    if (rc != 0)
+        return rc;
+    pthread_mutex_init(&loop->post_mutex, NULL);
+    loop->posts_end = &loop->posts;
+    log_init(&loop->log, sink);
+    uv_async_init(&loop->uv, &loop->wake, on_wake);
+    uv_prepare_init(&loop->uv, &loop->before_sleep);
+    uv_timer_init(&loop->uv, &loop->tick);
+    loop->wake.data = loop->before_sleep.data = loop->tick.data = loop;
+    uv_prepare_start(&loop->before_sleep, before_sleep);
+    uv_unref((uv_handle_t *)&loop->before_sleep);
+    loop->services = (struct smtpd_services){
+        .log = &loop->log, .clients = server->clients, .context = loop, .loop_index = index,
+        .wall_us = wall_us, .date = date, .ask = conn_ask, .deliver = deliver, .spill = spill,
+    };
+    return 0;
+}
+
+void loop_run(struct loop *loop)
+{
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    log_flush(&loop->log);
+}
+
+void loop_fini(struct loop *loop)
+{
+    ENSURE(uv_loop_close(&loop->uv) == 0);
+    log_fini(&loop->log);
+    buf_fini(&loop->out);
+    buf_fini(&loop->cipher_out);
+    config_release(loop->config);
+    pthread_mutex_destroy(&loop->post_mutex);
+}
+
+void loop_close_handles(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->post_mutex);
+    loop->is_deaf = true;
+    pthread_mutex_unlock(&loop->post_mutex);
+    uv_close((uv_handle_t *)&loop->wake, NULL);
+    uv_close((uv_handle_t *)&loop->before_sleep, NULL);
+    uv_close((uv_handle_t *)&loop->tick, NULL);
+}
+
+/* The main loop stays until all others have ended (server.c). */
+static void end_if_done(struct loop *loop)
+{
+    if (!loop->is_draining || loop->conn_count > 0 || loop->work_count > 0 || loop->is_stopped)
+        return;
+    loop->is_stopped = true;
+    if (loop->index != 0)
+        loop_close_handles(loop);
+    server_loop_ended(loop->server);
+}
+
+void loop_conn_added(struct loop *loop)
+{
+    loop->conn_count++;
+    if (loop->is_ticking)
+        return;
+    loop->is_ticking = true;
+    uv_timer_start(&loop->tick, on_tick, TICK_MS, TICK_MS);
+    judge_stress(loop);
+}
+
+void loop_conn_removed(struct loop *loop)
+{
+    loop->conn_count--;
+    end_if_done(loop);
+}
+
+void loop_work_done(struct loop *loop)
+{
+    loop->work_count--;
+    end_if_done(loop);
+}
+
+void loop_drain(struct loop *loop)
+{
+    loop->is_draining = true;
+    loop_now_ms(loop);
+    listener_close_others(loop, NULL);
+    for (struct conn *c = loop->conns, *next; c != NULL; c = next) {
+        next = c->next;
+        conn_drain(c);
+    }
+    end_if_done(loop);
+}
+
+void loop_stop(struct loop *loop)
+{
+    while (loop->conns != NULL)
+        conn_close(loop->conns, "server stopped");
+}

@@ -1,0 +1,361 @@
+#include "server/server.h"
+#include "protocol/mem.h"
+#include "server/clients.h"
+#include "server/listener.h"
+#include "server/privilege.h"
+#include "server/reload.h"
+#include "server/tls.h"
+#include "server/version.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+enum { REFRESH_MS = 1000, DRAIN_MS = 30000, RESERVED_FILES = 512 };
+
+static struct loop *main_loop(struct server *server)
+{
+    return server->loops[0];
+}
+
+static void fatal(const char *what, const char *why)
+{
+    fprintf(stderr, "postern: fatal: %s%s%s\n", what, why != NULL ? ": " : "",
+            why != NULL ? why : "");
+}
+
+/* ------------------------------------------------------------ once a second */
+
+struct refresh {
+    uv_work_t request;
+    struct server *server;
+    struct config *config; /* one reference */
+    struct problems problems;
+    bool is_tls_swapped;
+    bool is_space_low;
+};
+
+/* Free space at or below queue_minfree, or too little for a large message (spec 9.3). */
+static bool is_low(const char *directory, const struct params *p)
+{
+    struct statvfs fs;
+    if (statvfs(directory, &fs) != 0)
+        return false;
+    uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return free_bytes <= (uint64_t)p->queue_minfree
+           || free_bytes / 3 * 2 < (uint64_t)p->message_size_limit;
+}
+
+static void run_refresh(uv_work_t *request)
+{
+    struct refresh *r = (struct refresh *)(void *)request;
+    const struct params *p = &r->config->params;
+    maps_refresh(r->config->maps, &r->problems);
+    if (r->config->tls != NULL)
+        r->is_tls_swapped = tls_config_refresh(r->config->tls, &r->problems);
+    r->is_space_low = is_low(p->queue_directory, p) || is_low(p->virtual_mailbox_base, p);
+}
+
+static void log_space(struct server *server, bool is_space_low)
+{
+    if (is_space_low != atomic_load(&server->is_space_low))
+        log_line(&main_loop(server)->log, "master", 0,
+                 is_space_low ? "warning: not enough free space in the queue or mail file system: "
+                                "mail is refused for now (queue_minfree, message_size_limit)"
+                              : "there is enough free space again");
+    atomic_store(&server->is_space_low, is_space_low);
+}
+
+static void after_refresh(uv_work_t *request, int status)
+{
+    struct refresh *r = (struct refresh *)(void *)request;
+    struct loop *loop = main_loop(r->server);
+    (void)status;
+    for (const struct problem *p = r->problems.first; p != NULL; p = p->next)
+        log_line(&loop->log, "master", 0, "warning: %s: %s", p->subject, p->text);
+    if (r->is_tls_swapped)
+        log_line(&loop->log, "master", 0, "certificates read again");
+    log_space(r->server, r->is_space_low);
+    r->server->is_refreshing = false;
+    problems_fini(&r->problems);
+    config_release(r->config);
+    free(r);
+    loop_work_done(loop);
+}
+
+static void on_refresh(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    if (server->is_refreshing)
+        return;
+    struct refresh *r = xcalloc(1, sizeof *r);
+    r->server = server;
+    r->config = config_hold(server->config);
+    server->is_refreshing = true;
+    main_loop(server)->work_count++;
+    uv_queue_work(&main_loop(server)->uv, &r->request, run_refresh, after_refresh);
+}
+
+/* ------------------------------------------------------------ going down */
+
+static void run_drain(struct loop *loop, struct post *post)
+{
+    free(post);
+    loop_drain(loop);
+}
+
+static void run_stop(struct loop *loop, struct post *post)
+{
+    free(post);
+    loop_stop(loop);
+}
+
+static void post_all(struct server *server, void (*run)(struct loop *loop, struct post *post))
+{
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        struct post *post = xcalloc(1, sizeof *post);
+        post->run = run;
+        if (!loop_post(server->loops[i], post))
+            free(post);
+    }
+}
+
+static void on_drain_over(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    log_line(&main_loop(server)->log, "master", 0,
+             "warning: clients did not finish in time: closing their connections");
+    post_all(server, run_stop);
+}
+
+static void drain(struct server *server)
+{
+    server->is_draining = true;
+    log_line(&main_loop(server)->log, "master", 0, "terminating: no new connections");
+    uv_timer_stop(&server->refresh);
+    uv_timer_start(&server->refresh, on_drain_over, DRAIN_MS, 0);
+    post_all(server, run_drain);
+}
+
+/* On the main loop, when the last loop has ended: nothing keeps us any more. */
+static void run_all_ended(struct loop *loop, struct post *post)
+{
+    struct server *server = loop->server;
+    free(post);
+    for (size_t i = 0; i < ARRAY_LEN(server->signals); i++)
+        uv_close((uv_handle_t *)&server->signals[i], NULL);
+    uv_close((uv_handle_t *)&server->refresh, NULL);
+    loop_close_handles(loop);
+}
+
+void server_loop_ended(struct server *server)
+{
+    if (atomic_fetch_add(&server->ended_count, 1) + 1 < server->loop_count)
+        return;
+    struct post *post = xcalloc(1, sizeof *post);
+    post->run = run_all_ended;
+    loop_post(main_loop(server), post);
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    struct server *server = signal->data;
+    if (number == SIGHUP && !server->is_draining)
+        reload_begin(server);
+    else if (number != SIGHUP && !server->is_draining)
+        drain(server);
+    else if (number != SIGHUP)
+        post_all(server, run_stop);
+}
+
+/* ------------------------------------------------------------ coming up */
+
+static void notify_systemd(const char *state)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const char *path = getenv("NOTIFY_SOCKET");
+    if (path == NULL || strlen(path) >= sizeof address.sun_path)
+        return;
+    memcpy(address.sun_path, path, strlen(path));
+    if (path[0] == '@')
+        address.sun_path[0] = '\0';
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0) {
+        sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)(void *)&address, size);
+        close(fd);
+    }
+}
+
+/* What an earlier life left half written was never acknowledged. */
+static void sweep_spool(const struct params *p)
+{
+    char *path = xprintf("%s/tmp", p->queue_directory);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (dir == NULL && fd >= 0)
+        close(fd);
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;)
+        if (e->d_name[0] != '.')
+            unlinkat(fd, e->d_name, 0);
+    if (dir != NULL)
+        closedir(dir);
+    free(path);
+}
+
+static unsigned count_loops(const struct params *p)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (p->event_loops > 0)
+        return (unsigned)p->event_loops;
+    return cores < 1 ? 1 : cores > 8 ? 8 : (unsigned)cores;
+}
+
+/* Connections must leave descriptors for the files that mail is written to. */
+static int connection_limit(const struct params *p)
+{
+    long files = privilege_raise_files();
+    long reserved = files / 4 < RESERVED_FILES ? files / 4 : RESERVED_FILES;
+    return files - reserved < p->smtpd_connection_limit ? (int)(files - reserved)
+                                                        : p->smtpd_connection_limit;
+}
+
+static bool bind_listeners(struct server *server)
+{
+    struct arena memory = { 0 };
+    const struct config *config = server->config;
+    const char *error = NULL;
+    for (unsigned i = 0; i < server->loop_count && error == NULL; i++)
+        for (size_t k = 0; k < config->listener_count && error == NULL; k++) {
+            const struct listener_spec *spec = &config->listeners[k];
+            struct bound bound;
+            if (i > 0 && spec->kind == LISTEN_UNIX)
+                continue; /* one path, one socket */
+            error = listener_bind(spec, &bound, &memory);
+            if (error == NULL)
+                listener_add(server->loops[i], spec, &bound);
+        }
+    if (error != NULL)
+        fatal(error, NULL);
+    arena_fini(&memory);
+    return error == NULL;
+}
+
+static void init_signals(struct server *server)
+{
+    static const int numbers[] = { SIGHUP, SIGTERM, SIGINT };
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        uv_signal_init(&main_loop(server)->uv, &server->signals[i]);
+        server->signals[i].data = server;
+        uv_signal_start(&server->signals[i], on_signal, numbers[i]);
+    }
+    uv_timer_init(&main_loop(server)->uv, &server->refresh);
+    server->refresh.data = server;
+    uv_timer_start(&server->refresh, on_refresh, 0, REFRESH_MS);
+}
+
+static bool make_loops(struct server *server)
+{
+    server->loop_count = count_loops(&server->config->params);
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        server->loops[i] = xcalloc(1, sizeof *server->loops[i]);
+        int rc = loop_init(server->loops[i], server, i, server->config, server->log_sink);
+        if (rc != 0) {
+            fatal("cannot make an event loop", uv_strerror(rc));
+            return false;
+        }
+    }
+    return true;
+}
+
+static void *run_loop(void *arg)
+{
+    loop_run(arg);
+    return NULL;
+}
+
+static void run_loops(struct server *server)
+{
+    for (unsigned i = 1; i < server->loop_count; i++)
+        ENSURE(pthread_create(&server->loops[i]->thread, NULL, run_loop, server->loops[i]) == 0);
+    loop_run(main_loop(server));
+    for (unsigned i = 1; i < server->loop_count; i++)
+        pthread_join(server->loops[i]->thread, NULL);
+}
+
+static void size_thread_pool(const struct params *p)
+{
+    char text[16];
+    unsigned threads = count_loops(p) * (unsigned)p->work_threads;
+    snprintf(text, sizeof text, "%u", threads);
+    setenv("UV_THREADPOOL_SIZE", text, 1);
+}
+
+/* Everything that may fail before mail is accepted. Returns an exit code. */
+static int prepare(struct server *server)
+{
+    const struct params *p = &server->config->params;
+    const char *error, *path;
+    signal(SIGPIPE, SIG_IGN);
+    umask(077);
+    size_thread_pool(p);
+    server->connection_limit = connection_limit(p);
+    int rc = privilege_make_directories(p, &path);
+    if (rc != 0) {
+        fatal(path, strerror(-rc));
+        return EX_CANTCREAT;
+    }
+    server->log_sink = log_sink_open(p, &error);
+    if (server->log_sink == NULL) {
+        fatal("cannot open the log", error);
+        return EX_CANTCREAT;
+    }
+    if (!make_loops(server) || !bind_listeners(server))
+        return EX_UNAVAILABLE;
+    if ((error = privilege_drop(p)) != NULL) {
+        fatal("cannot give up root", error);
+        return EX_CONFIG;
+    }
+    sweep_spool(p);
+    return EX_OK;
+}
+
+int server_run(struct config *config)
+{
+    static struct server server;
+    server.config = config_hold(config);
+    server.clients = clients_new();
+    lane_init(&server.lane);
+    int code = prepare(&server);
+    if (code != EX_OK)
+        return code; /* the process ends: nothing needs freeing */
+    init_signals(&server);
+    log_line(&main_loop(&server)->log, "master", 0,
+             "daemon started -- version %s, configuration %s", POSTERN_VERSION, config->file);
+    for (size_t i = 0; i < config->listener_count; i++)
+        log_line(&main_loop(&server)->log, "master", 0, "listening on %s",
+                 config->listeners[i].text);
+    log_flush(&main_loop(&server)->log);
+    notify_systemd("READY=1");
+    run_loops(&server);
+    log_line(&main_loop(&server)->log, "master", 0, "terminated");
+    for (unsigned i = server.loop_count; i > 0; i--) {
+        loop_fini(server.loops[i - 1]);
+        free(server.loops[i - 1]);
+    }
+    clients_free(server.clients);
+    lane_fini(&server.lane);
+    log_sink_close(server.log_sink);
+    config_release(server.config);
+    return EX_OK;
+}

@@ -1,0 +1,39 @@
+/* server - what the loops share: configuration, client table, the commit lane, counters; and the
+ * life of the process: start, reload, drain.
+ * Thread: server_run() on the main thread, which is loop 0; fields as marked. */
+#ifndef POSTERN_SERVER_H
+#define POSTERN_SERVER_H
+
+#include "server/lane.h"
+#include "server/loop.h"
+
+#include <stdatomic.h>
+
+enum { LOOPS_MAX = 64 };
+
+struct server {
+    struct config *config;      /* main thread: one reference */
+    struct log_sink *log_sink;  /* owns; any thread */
+    struct clients *clients;    /* owns; any thread */
+    struct lane lane;           /* any thread */
+    struct loop *loops[LOOPS_MAX]; /* owns */
+    unsigned loop_count;
+    atomic_uint ended_count;    /* loops that are drained */
+    atomic_int connections;     /* in all */
+    int connection_limit;       /* what the configuration and our descriptors allow */
+    atomic_ullong last_number;  /* of connections, for the log */
+    atomic_bool is_space_low;   /* queue_minfree */
+
+    /* main thread: loop 0 */
+    bool is_reloading, is_refreshing, is_draining;
+    uv_signal_t signals[3];
+    uv_timer_t refresh;         /* tables, certificates, disk space; then the drain's limit */
+};
+
+/* Runs until it is told to stop; returns the exit code. */
+int server_run(struct config *config);
+
+/* A loop is drained; any thread. */
+void server_loop_ended(struct server *server);
+
+#endif

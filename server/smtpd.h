@@ -1,0 +1,136 @@
+/* smtpd - one SMTP conversation whole: the protocol machine, the policy, the message on its way
+ * in, and the log, but no socket, no clock and no thread. The server drives it over libuv, the
+ * script tests without anything.
+ * Pulled: smtpd_next() consumes input, appends replies to *out, and says what it needs. What it
+ *         cannot do itself it asks of its services (facts, commits, spills); the answers come
+ *         back through smtpd_learn(), smtpd_delivered(), smtpd_spilled(), and then the driver
+ *         calls smtpd_next() again.
+ * Owns:   session, facts, transaction; a reference to the configuration. A delivery under way
+ *         outlives the conversation: it loses its owner and is logged all the same.
+ * Thread: the loop of its connection. */
+#ifndef POSTERN_SMTPD_H
+#define POSTERN_SMTPD_H
+
+#include "policy/route.h"
+#include "policy/run.h"
+#include "protocol/smtp_session.h"
+#include "queue/delivery.h"
+#include "server/config.h"
+#include "server/log.h"
+
+struct clients;
+struct smtpd;
+
+/* What a conversation gets from outside; one per loop. */
+struct smtpd_services {
+    struct log *log;
+    struct clients *clients;   /* shared by all loops */
+    void *context;             /* the driver's */
+    int64_t now_ms;            /* monotonic, kept up to date by the driver */
+    int64_t (*wall_us)(struct smtpd_services *services); /* since the epoch */
+    const char *(*date)(struct smtpd_services *services); /* RFC 5322, for Received: */
+    bool is_stressed;          /* connections at the limit: the stressed values count */
+    bool is_space_low;         /* queue_minfree (spec 9.3) */
+    unsigned loop_index;
+    uint64_t last_id;          /* of queue ids */
+    /* Fetches a fact; smtpd_learn() now or later. */
+    void (*ask)(struct smtpd *d, const struct fact_key *key);
+    /* Makes a delivery durable; smtpd_delivered() later, with or without its owner. */
+    void (*deliver)(struct smtpd_services *services, struct delivery *delivery);
+    /* intake_spill() on a work thread; smtpd_spilled() later, with or without its owner. */
+    void (*spill)(struct smtpd_services *services, struct delivery *delivery);
+};
+
+enum smtpd_need {
+    SMTPD_INPUT, /* flush *out, read */
+    SMTPD_WAIT,  /* flush *out, do not read: an answer is on its way */
+    SMTPD_SLEEP, /* d->smtp.sleep_ms before *out may go */
+    SMTPD_TLS,   /* flush *out, throw plaintext input away, shake hands */
+    SMTPD_CLOSE, /* flush *out, close */
+};
+
+struct smtpd {
+    struct smtp_session smtp;         /* owns */
+    struct config *config;            /* shares: one reference */
+    struct smtpd_services *services;  /* lent */
+    void *conn;                       /* lent: the driver's */
+    uint64_t number;                  /* of the connection, for the log */
+    struct ip client_ip;              /* of the connection itself, for the limits */
+
+    struct policy_run run;            /* owns */
+    struct envelope_in in;
+    struct facts facts;               /* owns */
+    struct smtp_reply raised;         /* defer_if_permit of client, HELO or sender list */
+    struct arena raised_memory;       /* owns: its texts */
+    struct target *targets;           /* of the RCPT at hand, in run.out.memory */
+    enum route_status route_status;
+    const char *route_text;
+
+    char queue_id[QUEUE_ID_MAX];      /* "": the transaction has none yet */
+    struct delivery *delivery;        /* owns, until it is under way */
+    struct text_item *prepends, **prepends_end; /* in smtp.mail.memory */
+    int64_t mail_began_ms;
+    bool is_discard;                  /* access action DISCARD */
+
+    bool is_waiting;                  /* for a fact, a delivery or a spill */
+    bool is_lent;                     /* the delivery is with a work thread */
+    bool has_answer;                  /* the session's question is decided: answer */
+    struct smtp_reply answer;         /* code 0: yes; texts in run.out.memory or answer_memory */
+    struct arena answer_memory;       /* owns */
+    struct buf rescue;                /* owns: input moved out of the intake's way */
+    bool is_from_connect;             /* "connect from" was logged */
+    char *tls_text;                   /* owns: "TLSv1.3 with cipher ..." */
+};
+
+void smtpd_init(struct smtpd *d, struct config *config, struct smtpd_services *services,
+                const struct ip *client, uint16_t client_port, const struct ip *server,
+                uint16_t server_port, uint64_t number);
+void smtpd_fini(struct smtpd *d);
+
+enum smtpd_need smtpd_next(struct smtpd *d, struct span *in, struct buf *out);
+
+void smtpd_learn(struct smtpd *d, const struct fact *fact);
+
+/* The delivery is durable or has failed; logs it, tells its owner if it still has one, and
+ * frees it. Returns the owner, whose conversation can go on now; NULL: nobody waits. */
+struct smtpd *smtpd_delivered(struct smtpd_services *services, struct delivery *delivery);
+
+/* Some of the message is on disk. Returns the owner; NULL: nobody waits, the message is freed. */
+struct smtpd *smtpd_spilled(struct delivery *delivery);
+
+/* Room to read message bytes into without copying; NULL: none now. */
+char *smtpd_room(struct smtpd *d, size_t *size);
+bool smtpd_is_receiving(const struct smtpd *d);
+
+/* TLS is up; text describes it. */
+void smtpd_secured(struct smtpd *d, const char *text);
+
+/* The connection is over: writes the last log lines. error: NULL, or what broke it. */
+void smtpd_closed(struct smtpd *d, const char *error);
+
+/* ------------------------------------------------------------ between smtpd*.c */
+
+void smtpd_log(struct smtpd *d, const char *component, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+const char *smtpd_client(const struct smtpd *d); /* "name[address]"; valid until the next call */
+void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
+                      const char *reply);
+void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_reply *reply);
+void smtpd_log_disconnect(struct smtpd *d, const char *error);
+
+/* smtpd_verdict.c: decides s->ask; sets has_answer now or later. */
+void smtpd_decide(struct smtpd *d);
+
+/* The decision: yes (code 0) or a reply, whose texts are copied. */
+void smtpd_answer(struct smtpd *d, const struct smtp_reply *reply);
+
+/* smtpd_message.c */
+void smtpd_take_body(struct smtpd *d, struct span body, struct span *in);
+void smtpd_commit(struct smtpd *d);
+void smtpd_run_end_of_data(struct smtpd *d); /* smtpd_verdict.c; then smtpd_deliver() */
+void smtpd_deliver(struct smtpd *d);
+void smtpd_add_targets(struct smtpd *d);
+void smtpd_drop_message(struct smtpd *d);
+void smtpd_begin_message(struct smtpd *d);
+
+#endif

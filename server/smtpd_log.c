@@ -1,0 +1,150 @@
+/* The lines of a conversation, in Postfix's words (spec/features 4.2). */
+#include "protocol/mem.h"
+#include "protocol/text.h"
+#include "server/smtpd.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { ADDRESS_SHOWN_MAX = 320, HELO_SHOWN_MAX = 255 };
+
+void smtpd_log(struct smtpd *d, const char *component, const char *format, ...)
+{
+    char text[LOG_LINE_MAX];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    log_line(d->services->log, component, d->number, "%s", text);
+}
+
+const char *smtpd_client(const struct smtpd *d)
+{
+    static _Thread_local char text[512];
+    const struct smtp_peer *peer = &d->smtp.peer;
+    snprintf(text, sizeof text, "%.255s[%.64s]", peer->name, peer->address);
+    return text;
+}
+
+/* "; from=<a> to=<b> proto=ESMTP helo=<c>": what of it exists. */
+static void add_envelope(struct smtpd *d, struct buf *line)
+{
+    const struct smtp_session *s = &d->smtp;
+    buf_putc(line, ';');
+    bool has_sender = s->mail.is_open || s->verb == SMTP_VERB_MAIL;
+    bool has_rcpt = s->verb == SMTP_VERB_RCPT || s->verb == SMTP_VERB_VRFY;
+    if (has_sender) {
+        buf_puts(line, " from=<");
+        text_escape(line, s->mail.sender.address, ADDRESS_SHOWN_MAX);
+        buf_putc(line, '>');
+    }
+    if (has_rcpt || s->mail.rcpt_count == 1) {
+        struct span to = has_rcpt ? s->rcpt.path.address : s->mail.rcpts->path.address;
+        buf_puts(line, " to=<");
+        text_escape(line, to, ADDRESS_SHOWN_MAX);
+        buf_putc(line, '>');
+    }
+    buf_printf(line, " proto=%s", smtp_session_protocol(s));
+    if (s->helo != NULL) {
+        buf_puts(line, " helo=<");
+        text_escape(line, span_of(s->helo), HELO_SHOWN_MAX);
+        buf_putc(line, '>');
+    }
+}
+
+void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
+                      const char *reply)
+{
+    struct buf line = { 0 };
+    buf_printf(&line, "%s: %s: %s from %s: ", d->queue_id[0] != '\0' ? d->queue_id : "NOQUEUE",
+               action, command, smtpd_client(d));
+    text_escape(&line, span_of(reply), SMTP_REPLY_LINE_MAX);
+    add_envelope(d, &line);
+    smtpd_log(d, "smtpd", "%s", buf_text(&line));
+    buf_fini(&line);
+}
+
+void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_reply *reply)
+{
+    struct buf text = { 0 };
+    char room[16];
+    struct smtp_reply said = *reply;
+    if (d->config->params.soft_bounce)
+        said = smtp_reply_softened(said, room);
+    smtp_reply_print(&text, &said);
+    smtpd_log_reject(d, "reject", command, buf_text(&text));
+    buf_fini(&text);
+}
+
+static void lower_name(const char *name, char lower[16])
+{
+    size_t i = 0;
+    for (; name[i] != '\0' && i < 15; i++)
+        lower[i] = ascii_lower(name[i]);
+    lower[i] = '\0';
+}
+
+/* "ehlo=1 mail=1 rcpt=0/1 quit=1 commands=3/4" */
+static void add_counts(const struct smtp_session *s, struct buf *line)
+{
+    unsigned ok = 0, all = 0;
+    char name[16];
+    for (int v = 0; v <= SMTP_VERB_COUNT; v++) {
+        bool is_sum = v == SMTP_VERB_COUNT;
+        unsigned good = is_sum ? ok : s->counts[v].ok, total = is_sum ? all : s->counts[v].all;
+        if (total == 0 && !is_sum)
+            continue;
+        lower_name(is_sum ? "commands" : smtp_verbs[v].name, name);
+        if (good == total)
+            buf_printf(line, " %s=%u", name, total);
+        else
+            buf_printf(line, " %s=%u/%u", name, good, total);
+        ok += good;
+        all += total;
+    }
+}
+
+/* What ended the conversation, if it was not QUIT. */
+static void log_reason(struct smtpd *d, const char *error)
+{
+    const struct smtp_session *s = &d->smtp;
+    const char *after = smtpd_is_receiving(d) ? "DATA" : smtp_verbs[s->verb].name;
+    bool is_start = s->counts[s->verb].all == 0 && s->verb == SMTP_VERB_UNKNOWN;
+    if (is_start)
+        after = "CONNECT";
+    switch (s->close_reason) {
+    case SMTP_CLOSE_NONE:
+        smtpd_log(d, "smtpd", "lost connection after %s from %s%s%s", after, smtpd_client(d),
+                  error != NULL ? ": " : "", error != NULL ? error : "");
+        break;
+    case SMTP_CLOSE_TIMEOUT:
+        smtpd_log(d, "smtpd", "timeout after %s from %s", after, smtpd_client(d));
+        break;
+    case SMTP_CLOSE_ERRORS:
+        smtpd_log(d, "smtpd", "too many errors after %s from %s", after, smtpd_client(d));
+        break;
+    case SMTP_CLOSE_SYNC:
+        smtpd_log(d, "smtpd", "improper command pipelining after %s from %s", after,
+                  smtpd_client(d));
+        break;
+    case SMTP_CLOSE_BARE_LF:
+        smtpd_log(d, "smtpd", "bare <LF> received after %s from %s", after, smtpd_client(d));
+        break;
+    case SMTP_CLOSE_QUIT:
+    case SMTP_CLOSE_REPLY:
+    case SMTP_CLOSE_FORBIDDEN:
+    case SMTP_CLOSE_SHUTDOWN: break;
+    }
+}
+
+void smtpd_log_disconnect(struct smtpd *d, const char *error)
+{
+    struct buf line = { 0 };
+    if (!d->is_from_connect)
+        return;
+    log_reason(d, error);
+    add_counts(&d->smtp, &line);
+    smtpd_log(d, "smtpd", "disconnect from %s%s%s", smtpd_client(d), buf_text(&line),
+              d->smtp.has_bare_lf ? " notes=bare_lf" : "");
+    buf_fini(&line);
+}

@@ -1,0 +1,360 @@
+/* The questions of the protocol machine, decided: limits, then policy, then the route of a
+ * recipient. Every refusal is logged here, once. */
+#include "protocol/mem.h"
+#include "protocol/text.h"
+#include "server/clients.h"
+#include "server/smtpd.h"
+#include "server/tls.h"
+
+static const struct smtp_reply yes = { 0 };
+
+static const char *command_name(const struct smtpd *d)
+{
+    return d->smtp.ask == SMTP_ASK_CONNECT ? "CONNECT" : smtp_verbs[d->smtp.verb].name;
+}
+
+static void refuse(struct smtpd *d, const struct smtp_reply *reply)
+{
+    smtpd_log_reply(d, command_name(d), reply);
+    smtpd_answer(d, reply);
+}
+
+/* ------------------------------------------------------------ policy */
+
+static void log_notes(struct smtpd *d)
+{
+    for (const struct note *note = d->run.out.notes; note != NULL; note = note->next) {
+        if (strcmp(note->tag, "warning") == 0)
+            smtpd_log(d, "smtpd", "warning: %s", note->text);
+        else
+            smtpd_log_reject(d, note->tag, command_name(d), note->text);
+    }
+}
+
+static const char *keep(struct smtpd *d, const char *text)
+{
+    return arena_text(&d->raised_memory, span_of(text));
+}
+
+/* With delay_reject = no a flag raised early stays up for the recipients to come. */
+static void keep_raised(struct smtpd *d)
+{
+    const struct smtp_reply *raised = &d->run.out.raised;
+    if (d->run.in->stage > STAGE_MAIL || raised->code == 0 || d->raised.code != 0)
+        return;
+    d->raised = (struct smtp_reply){ raised->code, keep(d, raised->enhanced),
+                                     keep(d, raised->text) };
+}
+
+static void keep_prepends(struct smtpd *d)
+{
+    struct arena *memory = &d->smtp.mail.memory;
+    if (d->prepends == NULL)
+        d->prepends_end = &d->prepends;
+    for (const struct text_item *p = d->run.out.prepends; p != NULL; p = p->next) {
+        bool is_known = false; /* the same line again is dropped (spec 1.5) */
+        for (const struct text_item *old = d->prepends; old != NULL; old = old->next)
+            is_known |= strcmp(old->text, p->text) == 0;
+        if (is_known)
+            continue;
+        struct text_item *copy = arena_alloc(memory, sizeof *copy);
+        copy->text = arena_text(memory, span_of(p->text));
+        *d->prepends_end = copy;
+        d->prepends_end = &copy->next;
+    }
+}
+
+static void on_accepted(struct smtpd *d)
+{
+    if (d->run.in->stage >= STAGE_RCPT && d->smtp.mail.is_open)
+        keep_prepends(d);
+    d->is_discard |= d->run.out.is_discard;
+    if (d->run.in->stage == STAGE_RCPT)
+        smtpd_add_targets(d);
+    if (d->run.in->stage == STAGE_END_OF_DATA)
+        smtpd_deliver(d);
+    else
+        smtpd_answer(d, &yes);
+}
+
+static void on_verdict(struct policy_run *run, enum verdict verdict)
+{
+    struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
+    log_notes(d);
+    keep_raised(d);
+    d->is_waiting = false;
+    if (verdict != VERDICT_REJECT) {
+        on_accepted(d);
+        return;
+    }
+    const char *command = run->in->stage == STAGE_END_OF_DATA ? "END-OF-MESSAGE"
+                                                              : command_name(d);
+    smtpd_log_reply(d, command, &run->out.reply);
+    smtpd_answer(d, &run->out.reply);
+}
+
+static void on_ask(struct policy_run *run, const struct fact_key *key)
+{
+    struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
+    d->services->ask(d, key);
+}
+
+static enum verdict refuse_route(struct smtpd *d, int code, const char *enhanced,
+                                 const char *format)
+{
+    struct outcome *out = &d->run.out;
+    struct span rcpt = d->in.recipient;
+    char *address = arena_text(&out->memory, rcpt);
+    out->reply = (struct smtp_reply){ code, enhanced,
+                                      arena_printf(&out->memory, "<%s>: %s", address, format) };
+    return VERDICT_REJECT;
+}
+
+/* "5.1.1 text" behind error: */
+static enum verdict refuse_error_transport(struct smtpd *d, const char *text)
+{
+    size_t n = smtp_enhanced_length(span_of(text));
+    const char *enhanced = "5.0.0";
+    int code = 550;
+    if (n > 0) {
+        enhanced = arena_text(&d->run.out.memory, span_make(text, n));
+        code = text[0] == '4' ? 450 : 550;
+        text += n;
+        text += *text == ' ';
+    }
+    return refuse_route(d, code, enhanced,
+                        text[0] != '\0' ? text : "Recipient address rejected");
+}
+
+static enum verdict verdict_of_route(struct smtpd *d, enum route_status status,
+                                     const char *text)
+{
+    const struct params *p = d->smtp.params;
+    switch (status) {
+    case ROUTE_OK: return VERDICT_PERMIT;
+    case ROUTE_PENDING: return VERDICT_PENDING;
+    case ROUTE_RETRY: return refuse_route(d, 451, "4.3.0", "Temporary lookup failure");
+    case ROUTE_BROKEN:
+        return refuse_route(d, 451, "4.3.5", "Recipient address rejected: "
+                                             "Server configuration error");
+    case ROUTE_TOO_LONG:
+        return refuse_route(d, 451, "4.3.5", "Recipient address rejected: "
+                                             "alias expands to too many addresses");
+    case ROUTE_OUTSIDE:
+        return refuse_route(d, 451, "4.3.5", "Recipient address rejected: "
+                                             "alias leads to an address without transport");
+    case ROUTE_NOT_OURS: return refuse_route(d, 554, "5.7.1", "Relay access denied");
+    case ROUTE_UNKNOWN:
+        return refuse_route(d, p->unknown_virtual_mailbox_reject_code, "5.1.1",
+                            p->show_user_unknown_table_name
+                                ? "Recipient address rejected: "
+                                  "User unknown in virtual mailbox table"
+                                : "Recipient address rejected: User unknown");
+    case ROUTE_REFUSED: return refuse_error_transport(d, text);
+    }
+    return VERDICT_REJECT;
+}
+
+/* The policy's verdict, and where the recipient's mail would go. */
+static enum verdict evaluate_rcpt(struct policy_run *run)
+{
+    struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
+    struct eval eval;
+    const char *text;
+    enum verdict verdict = policy_evaluate(run->policy, run->in, run->facts, &run->out);
+    d->targets = NULL;
+    if (verdict == VERDICT_REJECT || verdict == VERDICT_PENDING || run->out.is_discard
+        || d->is_discard)
+        return verdict;
+    eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
+    enum route_status status = route_recipient(run->policy, &eval.reader, run->in->recipient,
+                                               &run->out.memory, &d->targets, &text);
+    return verdict_of_route(d, status, text);
+}
+
+static void fill_envelope(struct smtpd *d, enum stage stage)
+{
+    const struct smtp_session *s = &d->smtp;
+    const struct smtp_mail *mail = &s->mail;
+    bool has_sender = mail->is_open || stage == STAGE_MAIL;
+    bool is_rcpt = stage == STAGE_RCPT || stage == STAGE_VRFY;
+    d->in = (struct envelope_in){
+        .stage = stage, .peer = &s->peer, .helo = s->helo,
+        .protocol = smtp_session_protocol(s), .queue_id = d->queue_id,
+        .has_sender = has_sender, .recipient_count = mail->rcpt_count,
+        .size_bytes = stage == STAGE_END_OF_DATA ? s->data.size_bytes : mail->params.size_bytes,
+        .is_tls = s->is_tls, .is_out_of_turn = s->is_out_of_turn, .raised = d->raised,
+        .now_ms = d->services->now_ms,
+    };
+    if (has_sender)
+        d->in.sender = mail->sender.address;
+    if (is_rcpt)
+        d->in.recipient = s->rcpt.path.address;
+    else if (stage >= STAGE_DATA && mail->rcpt_count == 1)
+        d->in.recipient = mail->rcpts->path.address;
+    d->in.has_recipient = d->in.recipient.at != NULL;
+}
+
+static void run_policy(struct smtpd *d, enum stage stage)
+{
+    fill_envelope(d, stage);
+    policy_run_fini(&d->run);
+    d->run = (struct policy_run){
+        .policy = d->config->policy, .in = &d->in, .facts = &d->facts,
+        .ask = on_ask, .done = on_verdict,
+        .evaluate = stage == STAGE_RCPT ? evaluate_rcpt : NULL,
+    };
+    d->is_waiting = true;
+    policy_begin(&d->run);
+}
+
+void smtpd_run_end_of_data(struct smtpd *d)
+{
+    run_policy(d, STAGE_END_OF_DATA);
+}
+
+/* ------------------------------------------------------------ before the policy */
+
+static bool is_exempt(struct smtpd *d)
+{
+    const struct smtp_peer *peer = &d->smtp.peer;
+    return d->smtp.features.xclient_ok
+           || match_list_host(&d->config->event_limit_exceptions, &map_reader_direct,
+                              span_of(peer->name), &peer->ip) == MATCH_YES;
+}
+
+/* True: the client has done this too often; it was told so (spec 9.2). */
+static bool is_over_rate(struct smtpd *d, enum client_event event, int limit, int code,
+                         const char *enhanced, const char *what)
+{
+    if (limit == 0 || is_exempt(d))
+        return false;
+    int count = clients_count(d->services->clients, &d->smtp.peer.ip, d->smtp.params, event,
+                              d->services->now_ms);
+    if (count <= limit)
+        return false;
+    const char *text = arena_printf(&d->smtp.scratch, "Error: too %s from %s", what,
+                                    d->smtp.peer.address);
+    smtpd_log(d, "smtpd", "warning: %s rate limit exceeded: %d from %s", what, count,
+              smtpd_client(d));
+    refuse(d, &(struct smtp_reply){ code, enhanced, text });
+    return true;
+}
+
+static unsigned discard_mask(struct smtpd *d)
+{
+    struct buf found = { 0 };
+    unsigned mask = d->config->discard_ehlo;
+    if (d->config->discard_ehlo_maps.count > 0
+        && map_list_find(&d->config->discard_ehlo_maps, &map_reader_direct,
+                         span_of(d->smtp.peer.address), true, &found) == MAP_FOUND)
+        mask = config_ehlo_mask(buf_text(&found));
+    buf_fini(&found);
+    return mask;
+}
+
+static bool is_listed(struct smtpd *d, const struct match_list *list)
+{
+    const struct smtp_peer *peer = &d->smtp.peer;
+    return list->count > 0
+           && match_list_host(list, &map_reader_direct, span_of(peer->name), &peer->ip)
+                  == MATCH_YES;
+}
+
+static void set_features(struct smtpd *d)
+{
+    const struct params *p = d->smtp.params;
+    bool has_tls = d->config->tls != NULL;
+    d->smtp.features = (struct smtp_features){
+        .discard_ehlo = discard_mask(d),
+        .starttls_ok = has_tls,
+        .tls_required = has_tls && p->smtpd_tls_security_level == TLS_LEVEL_ENCRYPT,
+        .smtputf8_ok = d->config->smtputf8_ok,
+        .xclient_ok = is_listed(d, &d->config->xclient_hosts),
+        .bare_newline_reject = p->smtpd_forbid_bare_newline == BARE_NEWLINE_REJECT
+                               && !is_listed(d, &d->config->bare_newline_exclusions),
+    };
+}
+
+static void decide_connect(struct smtpd *d)
+{
+    if (!d->is_from_connect)
+        smtpd_log(d, "smtpd", "connect from %s", smtpd_client(d));
+    d->is_from_connect = true;
+    facts_forget(&d->facts, SCOPE_CLIENT);
+    arena_fini(&d->raised_memory);
+    d->raised = (struct smtp_reply){ 0 };
+    set_features(d);
+    run_policy(d, STAGE_CONNECT);
+}
+
+static void decide_helo(struct smtpd *d)
+{
+    facts_forget(&d->facts, SCOPE_HELO);
+    run_policy(d, STAGE_HELO);
+}
+
+static void decide_mail(struct smtpd *d)
+{
+    const struct params *p = d->smtp.params;
+    facts_forget(&d->facts, SCOPE_SENDER);
+    d->mail_began_ms = d->services->now_ms;
+    if (d->services->is_space_low)
+        refuse(d, &(struct smtp_reply){ 452, "4.3.1", "Insufficient system storage" });
+    else if (!is_over_rate(d, CLIENT_MESSAGE, p->smtpd_client_message_rate_limit, 450, "4.7.1",
+                           "much mail"))
+        run_policy(d, STAGE_MAIL);
+}
+
+static void decide_rcpt(struct smtpd *d, enum stage stage)
+{
+    facts_forget(&d->facts, SCOPE_RCPT);
+    if (!is_over_rate(d, CLIENT_RECIPIENT, d->smtp.params->smtpd_client_recipient_rate_limit,
+                      450, "4.7.1", "many recipients"))
+        run_policy(d, stage);
+}
+
+static void decide_starttls(struct smtpd *d)
+{
+    if (!is_over_rate(d, CLIENT_TLS_SESSION,
+                      d->smtp.params->smtpd_client_new_tls_session_rate_limit, 454, "4.7.0",
+                      "many new TLS sessions"))
+        smtpd_answer(d, &yes);
+}
+
+/* A word with a colon behind it: somebody sends us a message as if it were commands. */
+static bool looks_like_header(struct span word)
+{
+    return word.len > 1 && word.at[word.len - 1] == ':';
+}
+
+static void decide_command(struct smtpd *d)
+{
+    struct span word = d->smtp.command;
+    bool is_forbidden = looks_like_header(word)
+                        || match_list_word(&d->config->forbidden_commands, &map_reader_direct,
+                                           word) == MATCH_YES;
+    if (!is_forbidden) {
+        smtpd_answer(d, &yes);
+        return;
+    }
+    smtpd_log(d, "smtpd", "warning: non-SMTP command from %s: %s %s", smtpd_client(d),
+              text_escaped(&d->smtp.scratch, word, 100),
+              text_escaped(&d->smtp.scratch, d->smtp.argument, 100));
+    smtpd_answer(d, &(struct smtp_reply){ 221, "2.7.0",
+                                          "Error: I can break rules, too. Goodbye." });
+}
+
+void smtpd_decide(struct smtpd *d)
+{
+    switch (d->smtp.ask) {
+    case SMTP_ASK_CONNECT: decide_connect(d); break;
+    case SMTP_ASK_HELO: decide_helo(d); break;
+    case SMTP_ASK_MAIL: decide_mail(d); break;
+    case SMTP_ASK_RCPT: decide_rcpt(d, STAGE_RCPT); break;
+    case SMTP_ASK_VRFY: decide_rcpt(d, STAGE_VRFY); break;
+    case SMTP_ASK_DATA: run_policy(d, STAGE_DATA); break;
+    case SMTP_ASK_STARTTLS: decide_starttls(d); break;
+    case SMTP_ASK_COMMAND: decide_command(d); break;
+    }
+}
