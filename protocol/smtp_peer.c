@@ -26,8 +26,10 @@ void smtp_peer_init(struct smtp_peer *peer, const struct ip *ip, uint16_t port,
     *peer = (struct smtp_peer){ .port = port, .server_ip = *server_ip,
                                 .server_port = server_port };
     smtp_peer_set_ip(peer, ip);
-    smtp_peer_set_name(peer, NULL, SMTP_NAME_UNASKED);
-    smtp_peer_set_reverse(peer, NULL, SMTP_NAME_UNASKED);
+    bool is_self = ip_is_loopback(ip); /* what every hosts file says; no question to anybody */
+    enum smtp_name_status status = is_self ? SMTP_NAME_OK : SMTP_NAME_UNASKED;
+    smtp_peer_set_name(peer, is_self ? "localhost" : NULL, status);
+    smtp_peer_set_reverse(peer, is_self ? "localhost" : NULL, status);
 }
 
 void smtp_peer_fini(struct smtp_peer *peer)

@@ -19,14 +19,14 @@ class Basic(unittest.TestCase):
             self.assertTrue(mail.startswith(b"Return-Path: <a@client.test>\r\n"))
             self.assertEqual(strip_trace(mail), MESSAGE)
             queue_id = reply.lines[0].split()[-1]
-            for line in (r"connect from unknown\[127\.0\.0\.1\]",
-                         queue_id + r": client=unknown\[127\.0\.0\.1\]",
+            for line in (r"connect from localhost\[127\.0\.0\.1\]",
+                         queue_id + r": client=localhost\[127\.0\.0\.1\]",
                          queue_id + r": message-id=<1@client\.test>",
                          queue_id + r": from=<a@client\.test>, size=\d+, nrcpt=1 \(queue active\)",
                          queue_id + r": to=<you@example\.org>, relay=virtual, delay=[0-9.]+, "
                                     r"dsn=2\.0\.0, status=sent \(delivered to maildir\)",
                          queue_id + ": removed",
-                         r"disconnect from unknown\[127\.0\.0\.1\] ehlo=1 mail=1 rcpt=1 data=1 "
+                         r"disconnect from localhost\[127\.0\.0\.1\] ehlo=1 mail=1 rcpt=1 data=1 "
                          r"quit=1 commands=5"):
                 server.wait_log(line)
 
