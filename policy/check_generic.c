@@ -1,6 +1,8 @@
 /* Restrictions that need nothing but themselves (spec 2.3). */
 #include "policy/restriction.h"
 
+#include <stdio.h>
+
 enum verdict check_permit(struct eval *e, const struct rule *r)
 {
     (void)e, (void)r;
@@ -61,4 +63,15 @@ enum verdict check_plaintext_session(struct eval *e, const struct rule *r)
 enum verdict check_class(struct eval *e, const struct rule *r)
 {
     return eval_rules(e, r->sub);
+}
+
+/* The pause itself is a fact: it has to be waited for, once for each time the list gets here. */
+enum verdict check_sleep(struct eval *e, const struct rule *r)
+{
+    char text[64];
+    int n = snprintf(text, sizeof text, "%llu %s %d", (unsigned long long)r->number,
+                     list_parameters[e->list], e->depth);
+    const struct fact *slept = eval_need(e, FACT_SLEEP, SCOPE_RCPT, NULL,
+                                         span_make(text, (size_t)n));
+    return slept != NULL ? VERDICT_DUNNO : VERDICT_PENDING;
 }

@@ -83,3 +83,15 @@ enum verdict check_unlisted_sender(struct eval *e, const struct rule *r)
         e->sender_is_checked = true;
     return verdict;
 }
+
+/* A bounce goes to one address (RFC 5321 4.5.5). At RCPT one recipient is there already; later
+ * more than one was accepted. */
+enum verdict check_multi_recipient_bounce(struct eval *e, const struct rule *r)
+{
+    int allowed = e->in->stage <= STAGE_RCPT ? 0 : 1;
+    (void)r;
+    if (!e->in->has_sender || e->in->sender.len > 0 || e->in->recipient_count <= allowed)
+        return VERDICT_DUNNO;
+    return eval_reject(e, e->policy->params->multi_recipient_bounce_reject_code, "5.5.3",
+                       "%sMulti-recipient bounce", eval_prefix(e, SUBJECT_LIST));
+}

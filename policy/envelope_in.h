@@ -29,7 +29,11 @@ struct envelope_in {
     struct span sender, recipient; /* internal form, as given */
     int recipient_count;           /* accepted so far */
     uint64_t size_bytes;           /* announced; at end of data the real one */
-    bool is_tls, is_out_of_turn;
+    const char *instance; /* unique for a transaction */
+    bool is_tls, is_out_of_turn, is_stressed;
+    bool is_discarding; /* DISCARD was said: nothing is refused any more (spec 1.5) */
+    const char *tls_protocol, *tls_cipher, *tls_sni; /* "" without TLS */
+    int tls_bits;
     struct smtp_reply raised; /* defer_if_permit of an earlier stage (delay_reject = no) */
     int64_t now_ms;
 };

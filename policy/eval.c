@@ -1,6 +1,8 @@
 #include "policy/eval.h"
+#include "policy/dns_name.h"
 #include "policy/restriction.h"
 #include "protocol/mem.h"
+#include "protocol/smtp_path.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +17,38 @@ void outcome_fini(struct outcome *out)
 
 /* ------------------------------------------------------------ facts and tables */
 
+static void trace_fact(struct eval *e, const char *question, struct span answer,
+                       const char *source, int64_t took_ms)
+{
+    struct arena *memory = &e->out->memory;
+    if (e->step == NULL)
+        return;
+    struct step_fact *f = arena_alloc(memory, sizeof *f);
+    f->question = question;
+    f->answer = arena_text(memory, answer);
+    f->source = source;
+    f->took_ms = took_ms;
+    *e->step->facts_end = f;
+    e->step->facts_end = &f->next;
+}
+
+static void trace_need(struct eval *e, const struct fact *fact)
+{
+    struct buf answer = { 0 };
+    if (e->step == NULL)
+        return;
+    const struct fact_key *key = &fact->key;
+    bool is_request = key->kind == FACT_POLICY; /* its text is a whole request */
+    const char *question = arena_printf(&e->out->memory, "%s %.*s", fact_kind_names[key->kind],
+                                        is_request ? 0 : (int)key->text.len, key->text.at);
+    if (key->kind == FACT_MAP)
+        question = arena_printf(&e->out->memory, "%s %.*s", map_name(key->object),
+                                (int)key->text.len, key->text.at);
+    fact_print(&answer, fact);
+    trace_fact(e, question, buf_span(&answer), fact->source, fact->took_ms);
+    buf_fini(&answer);
+}
+
 const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope scope, void *object,
                              struct span text)
 {
@@ -23,8 +57,20 @@ const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope sco
     if (fact == NULL) {
         key.text = arena_span(&e->out->memory, text);
         e->out->missing = key;
+    } else {
+        trace_need(e, fact);
     }
     return fact;
+}
+
+const struct fact *eval_dns(struct eval *e, enum fact_kind kind, enum scope scope,
+                            struct span name)
+{
+    static const struct fact not_asked = { .status = FACT_NOT_FOUND };
+    char ask[DNS_NAME_MAX];
+    if (!dns_name_ask(ask, name))
+        return &not_asked;
+    return eval_need(e, kind, scope, NULL, span_of(ask));
 }
 
 static enum map_result result_of_fact(const struct fact *fact, struct buf *value)
@@ -38,12 +84,28 @@ static enum map_result result_of_fact(const struct fact *fact, struct buf *value
     return MAP_BROKEN;
 }
 
+static void trace_table(struct eval *e, const struct map *map, struct span key,
+                        enum map_result result, struct span value)
+{
+    if (e->step == NULL)
+        return;
+    const char *question = arena_printf(&e->out->memory, "%s %.*s", map_name(map), (int)key.len,
+                                        key.at);
+    if (result != MAP_FOUND)
+        value = result == MAP_NOT_FOUND ? SPAN_LITERAL("-") : SPAN_LITERAL("!");
+    trace_fact(e, question, value, "table", 0);
+}
+
 static enum map_result find_in_map(void *context, struct map *map, struct span key,
                                    struct buf *value)
 {
     struct eval *e = context;
-    if (!map_is_slow(map))
-        return map_find(map, key, value);
+    if (!map_is_slow(map)) {
+        size_t before = value->len;
+        enum map_result result = map_find(map, key, value);
+        trace_table(e, map, key, result, span_skip(buf_span(value), before));
+        return result;
+    }
     const struct fact *fact = eval_need(e, FACT_MAP, SCOPE_RCPT, map, key);
     return fact != NULL ? result_of_fact(fact, value) : MAP_PENDING;
 }
@@ -166,6 +228,55 @@ enum subject eval_subject(const struct eval *e, enum subject subject)
     return subject == SUBJECT_LIST ? of_list[e->list] : subject;
 }
 
+const char *eval_class(enum subject subject)
+{
+    static const char *const classes[] = {
+        [SUBJECT_LIST] = "",
+        [SUBJECT_CLIENT] = "Client host",
+        [SUBJECT_REVERSE_CLIENT] = "Unverified Client host",
+        [SUBJECT_HELO] = "Helo command",
+        [SUBJECT_SENDER] = "Sender address",
+        [SUBJECT_RECIPIENT] = "Recipient address",
+        [SUBJECT_DATA] = "Data command",
+        [SUBJECT_END_OF_DATA] = "End-of-data",
+    };
+    return classes[subject];
+}
+
+enum scope eval_scope(const struct eval *e, enum subject subject)
+{
+    switch (eval_subject(e, subject)) {
+    case SUBJECT_CLIENT:
+    case SUBJECT_REVERSE_CLIENT: return SCOPE_CLIENT;
+    case SUBJECT_HELO: return SCOPE_HELO;
+    case SUBJECT_SENDER: return SCOPE_SENDER;
+    default: return SCOPE_RCPT;
+    }
+}
+
+static bool known_name(const char *name, struct span *domain)
+{
+    *domain = span_of(name);
+    return strcmp(name, "unknown") != 0;
+}
+
+bool eval_domain(struct eval *e, enum subject subject, struct span *domain)
+{
+    const struct envelope_in *in = e->in;
+    switch (eval_subject(e, subject)) {
+    case SUBJECT_CLIENT: return known_name(in->peer->name, domain);
+    case SUBJECT_REVERSE_CLIENT: return known_name(in->peer->reverse_name, domain);
+    case SUBJECT_HELO: *domain = span_of(in->helo); return in->helo != NULL;
+    case SUBJECT_SENDER:
+        *domain = smtp_path_of(in->sender).domain;
+        return in->has_sender && domain->len > 0;
+    case SUBJECT_RECIPIENT:
+        *domain = smtp_path_of(in->recipient).domain;
+        return in->has_recipient && domain->len > 0;
+    default: return false;
+    }
+}
+
 const char *eval_prefix(struct eval *e, enum subject subject)
 {
     struct arena *memory = &e->out->memory;
@@ -182,7 +293,7 @@ const char *eval_prefix(struct eval *e, enum subject subject)
         return arena_printf(memory, "<%s>: Helo command rejected: ", in->helo);
     case SUBJECT_SENDER:
         return arena_printf(memory, "<%.*s>: Sender address rejected: ", (int)in->sender.len,
-                            in->sender.at);
+                            in->sender.len > 0 ? in->sender.at : "");
     case SUBJECT_RECIPIENT:
         return arena_printf(memory, "<%.*s>: Recipient address rejected: ",
                             (int)in->recipient.len, in->recipient.at);
@@ -190,6 +301,14 @@ const char *eval_prefix(struct eval *e, enum subject subject)
     case SUBJECT_END_OF_DATA: return "<END-OF-MESSAGE>: End-of-data rejected: ";
     }
     return "";
+}
+
+struct text_item **eval_add_text(struct eval *e, struct text_item **end, const char *text)
+{
+    struct text_item *item = arena_alloc(&e->out->memory, sizeof *item);
+    item->text = arena_text(&e->out->memory, span_of(text));
+    *end = item;
+    return &item->next;
 }
 
 /* warn_if_reject does not silence a mistake of ours (spec 1.5). */
@@ -212,6 +331,52 @@ enum verdict eval_table_error(struct eval *e, enum map_result result, struct spa
 
 /* ------------------------------------------------------------ lists */
 
+static void begin_step(struct eval *e, const struct rule *rule)
+{
+    struct outcome *out = e->out;
+    if (!out->is_traced)
+        return;
+    struct step *step = arena_alloc(&out->memory, sizeof *step);
+    *step = (struct step){ .list = e->list, .depth = e->depth, .rule = rule->row->name,
+                           .argument = arena_text(&out->memory, rule->argument),
+                           .is_warned = rule->is_warned };
+    step->facts_end = &step->facts;
+    if (out->steps_end == NULL)
+        out->steps_end = &out->steps;
+    *out->steps_end = step;
+    out->steps_end = &step->next;
+    e->step = step;
+}
+
+static enum verdict run_rule(struct eval *e, const struct rule *rule)
+{
+    struct step *outer = e->step;
+    e->rule = rule;
+    begin_step(e, rule);
+    struct step *step = e->step;
+    enum verdict verdict = rule->row->check(e, rule);
+    if (step != outer)
+        step->verdict = verdict;
+    e->step = outer;
+    return verdict;
+}
+
+/* The questions of the rules next to one that waits, so that they are asked together. */
+static void look_ahead(struct eval *e, const struct rules_list *rules, size_t i)
+{
+    struct outcome *out = e->out;
+    for (i++; i < rules->count && rules->rules[i].row->wants != NULL; i++) {
+        struct fact_key key;
+        if (out->also_count == OUTCOME_ALSO_MAX)
+            return;
+        if (!rules->rules[i].row->wants(e, &rules->rules[i], &key)
+            || facts_find(e->facts, &key) != NULL)
+            continue;
+        key.text = arena_span(&out->memory, key.text);
+        out->also[out->also_count++] = key;
+    }
+}
+
 enum verdict eval_rules(struct eval *e, const struct rules_list *rules)
 {
     enum verdict verdict = VERDICT_DUNNO;
@@ -222,16 +387,18 @@ enum verdict eval_rules(struct eval *e, const struct rules_list *rules)
         return eval_configuration_error(e, "restriction lists nested too deeply");
     }
     for (size_t i = 0; i < rules->count && verdict == VERDICT_DUNNO; i++) {
+        const struct rule *rule = &rules->rules[i];
         if (e->out->is_discard)
             break;
         if (e->out->raised.code != 0 && e->defer_if_reject.code != 0)
             break; /* whatever follows, the answer is "later" */
-        e->rule = &rules->rules[i];
-        if (e->rule->is_warned && e->warn_depth == 0)
+        if (rule->is_warned && e->warn_depth == 0)
             e->warn_depth = depth;
-        verdict = e->rule->row->check(e, e->rule);
+        verdict = run_rule(e, rule);
         if (e->warn_depth >= depth)
             e->warn_depth = 0;
+        if (verdict == VERDICT_PENDING && rule->row->wants != NULL)
+            look_ahead(e, rules, i);
     }
     e->rule = outer;
     e->depth--;
@@ -354,6 +521,8 @@ enum verdict policy_evaluate(const struct policy *policy, const struct envelope_
     struct eval e;
     eval_begin(&e, policy, in, facts, out);
     out->raised = in->raised;
+    if (in->is_discarding)
+        return VERDICT_PERMIT;
     switch (in->stage) {
     case STAGE_CONNECT: return evaluate_early(&e, LIST_CLIENT);
     case STAGE_HELO: return evaluate_early(&e, LIST_HELO);

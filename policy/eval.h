@@ -11,12 +11,24 @@
 #include "policy/policy.h"
 #include "policy/recipient.h"
 
+/* What a rejection is about (spec 1.9). */
+enum subject {
+    SUBJECT_LIST, /* the one of the list the rule stands in */
+    SUBJECT_CLIENT,
+    SUBJECT_REVERSE_CLIENT,
+    SUBJECT_HELO,
+    SUBJECT_SENDER,
+    SUBJECT_RECIPIENT,
+    SUBJECT_DATA,
+    SUBJECT_END_OF_DATA,
+};
+
 enum verdict { VERDICT_DUNNO, VERDICT_PERMIT, VERDICT_REJECT, VERDICT_PENDING };
 
 /* A line for the log that the evaluation wants written if it stands. */
 struct note {
     struct note *next;
-    const char *tag; /* "reject_warning", "warn", "info", "warning" */
+    const char *tag; /* "reject_warning", "warn", "info", "hold", "discard", "warning" */
     const char *text;
 };
 
@@ -25,6 +37,23 @@ struct text_item {
     const char *text;
 };
 
+/* What a rule did, for whoever wants to know why (outcome.is_traced). */
+struct step {
+    struct step *next;
+    enum list_name list;
+    int depth;
+    const char *rule, *argument;
+    enum verdict verdict;
+    bool is_warned;
+    struct step_fact {
+        struct step_fact *next;
+        const char *question, *answer, *source;
+        int64_t took_ms;
+    } *facts, **facts_end;
+};
+
+enum { OUTCOME_ALSO_MAX = 16 };
+
 struct outcome {
     struct arena memory; /* owns: all texts here */
     struct smtp_reply reply;        /* VERDICT_REJECT */
@@ -32,8 +61,14 @@ struct outcome {
     const char *rule;               /* name of the restriction that decided; NULL: none */
     struct note *notes, **notes_end;
     struct text_item *prepends, **prepends_end; /* whole header lines without line end */
+    struct text_item *bccs, **bccs_end;         /* BCC: further recipients */
+    const char *redirect;                       /* REDIRECT: instead of all recipients */
     bool is_discard, is_hold;
     struct fact_key missing; /* VERDICT_PENDING */
+    struct fact_key also[OUTCOME_ALSO_MAX]; /* what neighbours of the rule will ask next */
+    size_t also_count;
+    bool is_traced;
+    struct step *steps, **steps_end;
 };
 
 struct eval {
@@ -49,6 +84,7 @@ struct eval {
     bool rcpt_is_checked, sender_is_checked;
     bool is_sender_resolved, is_recipient_resolved;
     struct resolved sender, recipient; /* see eval_sender(), eval_recipient() */
+    struct step *step; /* of the rule at work, if the outcome is traced */
 };
 
 /* The lists that in->stage asks for. Frees nothing of an earlier outcome: outcome_fini() first. */
@@ -69,6 +105,14 @@ enum verdict eval_rules(struct eval *e, const struct rules_list *rules);
 const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope scope, void *object,
                              struct span text);
 
+/* A DNS question about a host name; a name that cannot be asked is "not found" without one
+ * (spec 2.8). NULL: return VERDICT_PENDING. */
+const struct fact *eval_dns(struct eval *e, enum fact_kind kind, enum scope scope,
+                            struct span name);
+
+/* The scope of facts about a subject. */
+enum scope eval_scope(const struct eval *e, enum subject subject);
+
 /* Resolves once per run; anything but MAP_FOUND ends the check: eval_table_error(). */
 enum map_result eval_sender(struct eval *e);
 enum map_result eval_recipient(struct eval *e);
@@ -84,17 +128,12 @@ enum verdict eval_defer_if_reject(struct eval *e, int code, const char *enhanced
                                   const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* What a rejection is about (spec 1.9). */
-enum subject {
-    SUBJECT_LIST, /* the one of the list the rule stands in */
-    SUBJECT_CLIENT,
-    SUBJECT_REVERSE_CLIENT,
-    SUBJECT_HELO,
-    SUBJECT_SENDER,
-    SUBJECT_RECIPIENT,
-    SUBJECT_DATA,
-    SUBJECT_END_OF_DATA,
-};
+/* "Client host", "Sender address": the CLASS of spec 1.9. */
+const char *eval_class(enum subject subject);
+
+/* The domain or name that look-ups about the subject use: client name, HELO, domain of the
+ * address. False: there is none (no HELO, null sender, "unknown"). */
+bool eval_domain(struct eval *e, enum subject subject, struct span *domain);
 
 /* "<NAME>: CLASS rejected: ", in the outcome's memory. */
 const char *eval_prefix(struct eval *e, enum subject subject);
@@ -102,6 +141,7 @@ enum subject eval_subject(const struct eval *e, enum subject subject);
 
 /* The reply for a table that cannot answer, or VERDICT_PENDING. address: of what was looked up. */
 enum verdict eval_table_error(struct eval *e, enum map_result result, struct span address);
+struct text_item **eval_add_text(struct eval *e, struct text_item **end, const char *text);
 enum verdict eval_configuration_error(struct eval *e, const char *why);
 void eval_note(struct eval *e, const char *tag, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

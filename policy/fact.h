@@ -1,17 +1,29 @@
-/* fact - what a decision may rest on and cannot compute itself: a look-up in a slow table, later
- * DNS answers, greylist records and the like. "Could not find out" is a fact too.
- * Shape:  a key (kind, object, text) and a result. Facts are forgotten by scope: when the HELO,
- *         the sender or the recipient changes, what was found out for it goes.
+/* fact - what a decision may rest on and cannot compute itself: a look-up in a slow table, a DNS
+ * answer, a policy server's word, a pause. "Could not find out" is a fact too.
+ * Shape:  a key (kind, object, text) and a result. DNS facts hold records (see record_next());
+ *         names in keys and records are lower case without a trailing dot.
+ * Scope:  facts are forgotten when what they were found out for changes: the client, the HELO,
+ *         the sender, the recipient. What has a side effect (a policy server, a pause) has the
+ *         recipient's scope, so it happens once for each RCPT, DATA or end of data.
  * Owns:   the store owns copies of all keys and values, an arena per scope.
- * Bounds: by what evaluations ask (POLICY_MAX_ASKS each).
+ * Bounds: by what evaluations ask (policy_fact_limit each).
  * Thread: any, one at a time. */
 #ifndef POSTERN_FACT_H
 #define POSTERN_FACT_H
 
 #include "protocol/arena.h"
+#include "protocol/buf.h"
 
 enum fact_kind {
-    FACT_MAP, /* object: struct map; text: the key */
+    FACT_A,      /* text: name; records: 4 bytes */
+    FACT_AAAA,   /* text: name; records: 16 bytes */
+    FACT_MX,     /* text: name; records: 2 bytes preference, host ("" for the null MX) */
+    FACT_NS,     /* text: name; records: host */
+    FACT_PTR,    /* text: reverse name; records: host */
+    FACT_TXT,    /* text: name; records: text, strings joined */
+    FACT_MAP,    /* object: struct map; text: key; value: what was found */
+    FACT_POLICY, /* object: struct policy_server; text: the request; value: the action */
+    FACT_SLEEP,  /* text: "SECONDS place" */
     FACT_KIND_COUNT
 };
 
@@ -21,7 +33,7 @@ enum fact_status {
     FACT_FOUND,
     FACT_NOT_FOUND,
     FACT_TEMPFAIL, /* could not be found out now */
-    FACT_BROKEN,   /* can never be found out: our own configuration is wrong */
+    FACT_BROKEN,   /* can never be found out: malformed, or our own configuration is wrong */
 };
 
 struct fact_key {
@@ -36,6 +48,8 @@ struct fact {
     struct fact_key key;
     enum fact_status status;
     struct span value;
+    const char *source; /* static: "dns", "cache", "table", "given"; NULL: unknown */
+    int64_t took_ms;
 };
 
 struct facts {
@@ -43,13 +57,34 @@ struct facts {
     struct fact *first[SCOPE_COUNT];
 };
 
+extern const char *const fact_kind_names[FACT_KIND_COUNT];
+
+static inline bool fact_kind_is_dns(enum fact_kind kind)
+{
+    return kind <= FACT_TXT;
+}
+
 void facts_fini(struct facts *facts);
 
 /* Forgets what belongs to this scope and the narrower ones behind it. */
 void facts_forget(struct facts *facts, enum scope scope);
 const struct fact *facts_find(const struct facts *facts, const struct fact_key *key);
 
-/* Copies the fact; a fact with the same key must not be there yet. */
+/* Copies the fact; one with the same key must not be there yet. */
 void facts_put(struct facts *facts, const struct fact *fact);
+bool fact_key_equals(const struct fact_key *a, const struct fact_key *b);
+
+/* Records in a value: each with its length in front. */
+void record_add(struct buf *value, struct span record);
+bool record_next(struct span *value, struct span *record);
+
+/* A fact's result as text, "127.0.0.2, 127.0.0.4", "10 mx.example.org", and back again; "-" is
+ * not found, "?" could not be found out, "!" broken. False: malformed. */
+void fact_print(struct buf *out, const struct fact *fact);
+bool fact_parse(enum fact_kind kind, struct span text, enum fact_status *status,
+                struct buf *value);
+
+/* The kind of that name; FACT_KIND_COUNT if there is none. */
+enum fact_kind fact_kind_find(struct span name);
 
 #endif

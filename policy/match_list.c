@@ -26,7 +26,7 @@ struct compiler {
 
 enum { FILE_DEPTH_MAX = 8, FILE_BYTES_MAX = 16 << 20 };
 
-static bool names_parameter(const char *list, const char *parameter)
+bool match_list_has_parents(const char *list, const char *parameter)
 {
     struct span rest = span_of(list), item;
     while ((item = list_next(&rest)).len > 0)
@@ -142,7 +142,7 @@ void match_list_compile(struct match_list *list, const char *text, const char *p
 {
     struct compiler c = { .list = list, .source = source };
     *list = (struct match_list){ .parameter = parameter };
-    list->is_parent_matching = names_parameter(source->parent_domains, parameter);
+    list->is_parent_matching = match_list_has_parents(source->parent_domains, parameter);
     compile_text(&c, span_of(text), false);
 }
 

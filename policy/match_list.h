@@ -35,6 +35,9 @@ struct match_source {
 void match_list_compile(struct match_list *list, const char *text, const char *parameter,
                         const struct match_source *source);
 
+/* Is this parameter one of parent_domain_matches_subdomains? */
+bool match_list_has_parents(const char *list, const char *parameter);
+
 /* A domain or any other word. */
 enum match match_list_word(const struct match_list *list, const struct map_reader *reader,
                            struct span word);

@@ -1,4 +1,6 @@
 #include "policy/plan.h"
+#include "policy/dnsbl.h"
+#include "policy/policy_server.h"
 #include "policy/restriction.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
@@ -35,9 +37,53 @@ static struct rule *add_rule(struct compiler *c, const struct restriction *row)
     return rule;
 }
 
+/* Tables that a table's own value names would have to be opened in the middle of a decision:
+ * Postfix refuses them, and so do we (spec 4.4). */
 static struct map *get_map(struct compiler *c, struct span name)
 {
-    return maps_get(c->context->maps, name, c->context->parameter, c->context->problems);
+    if (c->context->registry == NULL)
+        return NULL;
+    return maps_get(c->context->policy->maps, name, c->context->parameter,
+                    c->context->problems);
+}
+
+/* Each list once, so that all rules share what the self-test found. */
+static struct dnsbl *get_dnsbl(struct compiler *c, struct span argument, bool is_by_name)
+{
+    struct policy *registry = c->context->registry;
+    for (struct dnsbl *d = c->context->policy->dnsbls; d != NULL; d = d->next)
+        if (span_equals(span_of(d->argument), argument) && d->is_by_name == is_by_name)
+            return d;
+    struct dnsbl *dnsbl = arena_alloc(c->context->memory, sizeof *dnsbl);
+    const char *error = dnsbl_parse(argument, c->context->memory, dnsbl);
+    dnsbl->is_by_name = is_by_name;
+    if (error != NULL) {
+        complain(c, PROBLEM_ERROR, error, argument);
+        return NULL;
+    }
+    if (registry != NULL) {
+        dnsbl->next = registry->dnsbls;
+        registry->dnsbls = dnsbl;
+    }
+    return dnsbl;
+}
+
+static struct policy_server *get_server(struct compiler *c, struct span argument)
+{
+    const char *error = "unknown policy server";
+    if (c->context->registry == NULL)
+        return policy_server_find(c->context->policy, argument);
+    struct policy_server *server = policy_server_get(c->context->registry, argument,
+                                                     c->context->policy->base_dir, &error);
+    if (server == NULL)
+        complain(c, PROBLEM_ERROR, error, argument);
+    return server;
+}
+
+/* Lists of names are asked with the client's name; those of addresses with its address. */
+static bool is_list_of_names(const struct restriction *row)
+{
+    return strstr(row->name, "_rhs") != NULL;
 }
 
 static bool looks_like_table(struct span item)
@@ -50,16 +96,24 @@ static bool read_argument(struct compiler *c, struct rule *rule)
     if (rule->row->argument == ARG_NONE)
         return true;
     struct span item = list_next(&c->rest), inside;
-    if (list_unbrace(item, &inside))
+    if (rule->row->argument != ARG_SERVER && list_unbrace(item, &inside))
         item = inside;
     rule->argument = arena_span(c->context->memory, item);
     switch (rule->row->argument) {
     case ARG_NONE: break;
+    case ARG_NUMBER: return span_to_u64(item, 3600, &rule->number);
     case ARG_MAP:
         if (looks_like_table(item))
             rule->map = get_map(c, item);
         return rule->map != NULL;
-    case ARG_NUMBER: return span_to_u64(item, 3600, &rule->number);
+    case ARG_DNSBL:
+        if (item.len > 0)
+            rule->dnsbl = get_dnsbl(c, item, is_list_of_names(rule->row));
+        return rule->dnsbl != NULL;
+    case ARG_SERVER:
+        if (item.len > 0)
+            rule->server = get_server(c, item);
+        return rule->server != NULL;
     }
     return true;
 }
@@ -72,7 +126,8 @@ static void add_restriction(struct compiler *c, const struct restriction *row, s
         return;
     }
     struct rule *rule = add_rule(c, row);
-    if (!read_argument(c, rule))
+    int errors = c->context->problems->error_count;
+    if (!read_argument(c, rule) && c->context->problems->error_count == errors)
         complain(c, PROBLEM_ERROR, "missing or bad argument of", item);
     if (row->check == check_permit || row->check == check_reject || row->check == check_defer)
         if (!rule->is_warned)
@@ -90,14 +145,15 @@ static const struct restriction_class *find_class(const struct compiler *c, stru
 
 static void add_table(struct compiler *c, struct span item)
 {
-    const struct restriction *row = restriction_for_table(c->context->list);
-    if (!c->context->tables_ok || row == NULL) {
+    bool is_data = c->context->list == LIST_DATA || c->context->list == LIST_END_OF_DATA;
+    struct map *map = is_data ? NULL : get_map(c, item);
+    if (map == NULL) {
         complain(c, PROBLEM_ERROR, "a table cannot stand here by itself", item);
         return;
     }
-    struct rule *rule = add_rule(c, row);
+    struct rule *rule = add_rule(c, &restriction_table_row);
     rule->argument = arena_span(c->context->memory, item);
-    rule->map = get_map(c, item);
+    rule->map = map;
 }
 
 static void add_unknown(struct compiler *c, struct span item)

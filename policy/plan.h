@@ -10,12 +10,12 @@
 
 struct plan_context {
     const struct policy *policy; /* its classes are known already */
-    struct maps *maps;
+    struct policy *registry;     /* where tables, lists and servers are entered; NULL: the list
+                                    comes from a table, and may only use what is known */
     struct arena *memory;
     struct problems *problems;
     const char *parameter;
     enum list_name list;
-    bool tables_ok; /* false: "type:name" is refused (a list from a table) */
 };
 
 void plan_compile(struct rules_list *out, struct span text, const struct plan_context *context);

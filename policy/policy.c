@@ -64,6 +64,7 @@ static void compile_tables(struct policy *policy, const struct policy_source *so
         { &d->virtual_mailbox_maps, p->virtual_mailbox_maps, "virtual_mailbox_maps" },
         { &d->relay_recipient_maps, p->relay_recipient_maps, "relay_recipient_maps" },
         { &policy->transport_maps, p->transport_maps, "transport_maps" },
+        { &policy->rbl_reply_maps, p->rbl_reply_maps, "rbl_reply_maps" },
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         map_list_compile(lists[i].list, source->maps, lists[i].text, lists[i].parameter,
@@ -115,9 +116,8 @@ static void compile_classes(struct policy *policy, const struct policy_source *s
 
 static void compile_lists(struct policy *policy, const struct policy_source *source)
 {
-    struct plan_context context = { .policy = policy, .maps = source->maps,
-                                    .memory = &policy->memory, .problems = source->problems,
-                                    .tables_ok = true };
+    struct plan_context context = { .policy = policy, .registry = policy,
+                                    .memory = &policy->memory, .problems = source->problems };
     context.list = LIST_RECIPIENT;
     compile_classes(policy, source, &context);
     for (enum list_name list = 0; list < LIST_COUNT; list++) {
@@ -151,6 +151,9 @@ struct policy *policy_new(const struct policy_source *source)
     policy->params = source->params;
     policy->maps = source->maps;
     policy->domains.params = source->params;
+    policy->base_dir = source->base_dir;
+    policy->parents_without_dot = match_list_has_parents(
+        source->params->parent_domain_matches_subdomains, "smtpd_access_maps");
     struct ip *ips = arena_alloc(&policy->memory, source->own_ip_count * sizeof *ips);
     if (source->own_ip_count > 0)
         memcpy(ips, source->own_ips, source->own_ip_count * sizeof *ips);

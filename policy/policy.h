@@ -22,13 +22,17 @@ enum list_name {
 extern const char *const list_parameters[LIST_COUNT]; /* "smtpd_client_restrictions", ... */
 
 struct restriction;
+struct dnsbl;
+struct policy_server;
 
 /* One item of a list, ready to run. */
 struct rule {
     const struct restriction *row;
     struct span argument;          /* as written; empty: none */
-    struct map *map;               /* check_*_access */
-    uint64_t number;               /* sleep */
+    struct map *map;               /* ARG_MAP */
+    uint64_t number;               /* ARG_NUMBER */
+    struct dnsbl *dnsbl;           /* ARG_DNSBL */
+    struct policy_server *server;  /* ARG_SERVER */
     const struct rules_list *sub;  /* restriction class */
     bool is_warned;                /* stands behind warn_if_reject */
 };
@@ -53,7 +57,11 @@ struct policy {
     struct restriction_class *classes;
     size_t class_count;
     struct transport virtual_transport, local_transport, relay_transport, default_transport;
-    struct map_list transport_maps;
+    struct map_list transport_maps, rbl_reply_maps;
+    bool parents_without_dot;         /* smtpd_access_maps in parent_domain_matches_subdomains */
+    struct dnsbl *dnsbls;             /* each list once, for the self-test */
+    const char *base_dir;             /* shares: of relative file names */
+    struct policy_server *servers;    /* each policy server once */
 };
 
 struct policy_source {

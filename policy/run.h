@@ -2,14 +2,13 @@
  * again (STYLE: policy is a pure function of facts).
  * Owns:   its outcome; the caller owns facts and envelope, which stay put until done.
  * Calls:  ask() may call policy_learn() before it returns, or later; done() may free the run.
- * Bounds: POLICY_MAX_ASKS facts, then the rest count as "could not be found out".
+ * Asks:   each fact once; questions of neighbouring rules go out together.
+ * Bounds: policy_fact_limit facts, then the rest count as "could not be found out".
  * Thread: the loop of the session. */
 #ifndef POSTERN_RUN_H
 #define POSTERN_RUN_H
 
 #include "policy/eval.h"
-
-enum { POLICY_MAX_ASKS = 200 };
 
 struct policy_run {
     const struct policy *policy;
@@ -20,7 +19,10 @@ struct policy_run {
     void (*done)(struct policy_run *run, enum verdict verdict);
     /* What is evaluated; policy_evaluate() unless the caller has more to decide. */
     enum verdict (*evaluate)(struct policy_run *run);
-    int asked;
+    bool is_traced;      /* the outcome tells which rules ran on what */
+    struct arena memory; /* owns: what was asked */
+    struct asked *asked;
+    int asked_count;
     bool is_stepping;
 };
 

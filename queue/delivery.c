@@ -47,6 +47,13 @@ void delivery_add(struct delivery *d, const struct delivery_rcpt *rcpt)
     d->count++;
 }
 
+void delivery_clear(struct delivery *d)
+{
+    d->rcpts = NULL;
+    d->rcpts_end = &d->rcpts;
+    d->count = 0;
+}
+
 static void write_head(const struct delivery *d, const struct delivery_rcpt *rcpt,
                        struct buf *head)
 {

@@ -44,6 +44,9 @@ void delivery_free(struct delivery *d);
 /* Copies what it points to; the same address for the same original counts once. */
 void delivery_add(struct delivery *d, const struct delivery_rcpt *rcpt);
 
+/* Takes all recipients out. */
+void delivery_clear(struct delivery *d);
+
 /* Fills d->commit: a Maildir item for each recipient that has a mailbox. unique: part of the
  * file names that nothing else has. */
 void delivery_prepare(struct delivery *d, const char *base, const char *unique,

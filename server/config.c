@@ -1,4 +1,5 @@
 #include "server/config.h"
+#include "policy/dns_name.h"
 #include "protocol/expand.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
@@ -298,6 +299,8 @@ static void check_together(const struct config *config, struct problems *problem
     if (span_find(host, '.') == host.len)
         problems_warning(problems, "myhostname", "\"%s\" is no fully-qualified name",
                          p->myhostname);
+    if (dns_servers_error(p->dns_servers) != NULL)
+        problems_error(problems, "dns_servers", "%s", dns_servers_error(p->dns_servers));
     if (config->tls == NULL && (p->smtpd_tls_security_level >= TLS_LEVEL_MAY || p->smtpd_use_tls))
         problems_error(problems, "smtpd_tls_security_level",
                        "TLS is asked for, but there is no usable certificate");

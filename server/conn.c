@@ -7,6 +7,7 @@
 #include "server/tls.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,7 @@ void conn_close(struct conn *c, const char *error)
     smtpd_closed(&c->smtpd, error);
     clients_disconnect(server->clients, &c->smtpd.client_ip, &c->smtpd.config->params,
                        c->loop->services.now_ms);
-    conn_disown_lookups(c);
+    fetch_leave(&c->asker);
     stop_sleep(c);
     smtpd_fini(&c->smtpd);
     tls_stream_free(c->tls);
@@ -303,7 +304,7 @@ static void log_tls(struct conn *c)
                   smtpd_client(&c->smtpd), buf_text(&text));
     buf_clear(&text);
     tls_stream_describe(c->tls, false, &text);
-    smtpd_secured(&c->smtpd, buf_text(&text));
+    smtpd_secured(&c->smtpd, buf_text(&text), tls_stream_sni(c->tls));
     buf_fini(&text);
 }
 
@@ -448,6 +449,30 @@ void conn_resume(struct conn *c)
     loop_now_ms(c->loop);
     if (!c->is_closing)
         conn_pump(c);
+}
+
+/* ------------------------------------------------------------ questions */
+
+/* An answer may come before the question has returned, and after the decision it was for. */
+static void on_fact(struct asker *asker, const struct fact *fact)
+{
+    struct conn *c = (struct conn *)(void *)((char *)asker - offsetof(struct conn, asker));
+    bool was_asking = c->is_asking, was_waiting = c->smtpd.is_waiting;
+    loop_now_ms(c->loop);
+    c->is_asking = true;
+    smtpd_learn(&c->smtpd, fact);
+    c->is_asking = was_asking;
+    if (!was_asking && was_waiting && !c->smtpd.is_waiting)
+        conn_resume(c);
+}
+
+void conn_ask(struct smtpd *d, const struct fact_key *key)
+{
+    struct conn *c = d->conn;
+    bool was_asking = c->is_asking;
+    c->is_asking = true;
+    fetch_fact(&c->loop->fetcher, &c->asker, key);
+    c->is_asking = was_asking;
 }
 
 /* ------------------------------------------------------------ PROXY */
@@ -690,6 +715,7 @@ void conn_accept(struct listener *l)
     smtpd_init(&c->smtpd, l->loop->config, &l->loop->services, &client, client_port, &server_ip,
                server_port, atomic_fetch_add(&server->last_number, 1) + 1);
     c->smtpd.conn = c;
+    c->asker = (struct asker){ .config = c->smtpd.config, .learn = on_fact };
     clients_connect(server->clients, &client, params_of(c), now_ms, &connections, &rate);
     bool is_proxied = l->is_proxy
                       || params_of(c)->smtpd_upstream_proxy_protocol == PROXY_PROTOCOL_HAPROXY;

@@ -13,7 +13,6 @@
 
 struct listener;
 struct tls_stream;
-struct lookup;
 
 enum conn_phase {
     CONN_PROXY,     /* the PROXY header is to come */
@@ -34,7 +33,7 @@ struct conn {
     struct smtpd smtpd;       /* owns */
     struct tls_stream *tls;   /* owns: NULL in plain text */
     uv_timer_t *sleep;        /* owns: while a reply is held back */
-    struct lookup *lookups;   /* lent: they find out when we go */
+    struct asker asker;       /* questions under way; they find out when we go */
     struct span in, cipher;   /* input of the callback at hand: plain, encrypted */
     struct buf held, held_cipher; /* owns: input that waits */
     struct buf delayed;       /* owns: output that waits for the timer */
@@ -43,6 +42,7 @@ struct conn {
     int writes;               /* uv_write requests that are not done */
     bool is_reading, is_closing, has_eof, is_greeted, is_close_due, is_tls_from_start;
     bool is_waiting;          /* smtpd waits: input is kept, not read on */
+    bool is_asking;           /* inside a question: the pump goes on by itself */
 };
 
 void conn_accept(struct listener *listener);
@@ -57,8 +57,7 @@ void conn_check_deadline(struct conn *c, int64_t now_ms);
 void conn_drain(struct conn *c);
 void conn_close(struct conn *c, const char *error);
 
-/* smtpd's question for a fact (ask.c). */
+/* smtpd's question for a fact. */
 void conn_ask(struct smtpd *d, const struct fact_key *key);
-void conn_disown_lookups(struct conn *c);
 
 #endif

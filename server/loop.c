@@ -146,27 +146,49 @@ static void before_sleep(uv_prepare_t *prepare)
 
 /* ------------------------------------------------------------ life */
 
-int loop_init(struct loop *loop, struct server *server, unsigned index, struct config *config,
-              struct log_sink *sink)
+static struct loop *loop_of(struct fetcher *fetcher)
 {
-    *loop = (struct loop){ .server = server, .index = index, .config = config_hold(config) };
-    int rc = uv_loop_init(&loop->uv);
-    if (rc != 0)
-        return rc;
-    pthread_mutex_init(&loop->post_mutex, NULL);
-    loop->posts_end = &loop->posts;
-    log_init(&loop->log, sink);
+    return (struct loop *)(void *)((char *)fetcher - offsetof(struct loop, fetcher));
+}
+
+static void work_begun(struct fetcher *fetcher)
+{
+    loop_of(fetcher)->work_count++;
+}
+
+static void work_done(struct fetcher *fetcher)
+{
+    loop_work_done(loop_of(fetcher));
+}
+
+static void init_handles(struct loop *loop)
+{
     uv_async_init(&loop->uv, &loop->wake, on_wake);
     uv_prepare_init(&loop->uv, &loop->before_sleep);
     uv_timer_init(&loop->uv, &loop->tick);
     loop->wake.data = loop->before_sleep.data = loop->tick.data = loop;
     uv_prepare_start(&loop->before_sleep, before_sleep);
     uv_unref((uv_handle_t *)&loop->before_sleep);
+}
+
+const char *loop_init(struct loop *loop, struct server *server, unsigned index,
+                      struct config *config, struct log_sink *sink)
+{
+    *loop = (struct loop){ .server = server, .index = index, .config = config_hold(config) };
+    int rc = uv_loop_init(&loop->uv);
+    if (rc != 0)
+        return uv_strerror(rc);
+    pthread_mutex_init(&loop->post_mutex, NULL);
+    loop->posts_end = &loop->posts;
+    log_init(&loop->log, sink);
+    init_handles(loop);
     loop->services = (struct smtpd_services){
         .log = &loop->log, .clients = server->clients, .context = loop, .loop_index = index,
         .wall_us = wall_us, .date = date, .ask = conn_ask, .deliver = deliver, .spill = spill,
     };
-    return 0;
+    loop->fetcher.work_begun = work_begun;
+    loop->fetcher.work_done = work_done;
+    return fetcher_init(&loop->fetcher, &loop->uv, &config->params);
 }
 
 void loop_run(struct loop *loop)
@@ -190,6 +212,7 @@ void loop_close_handles(struct loop *loop)
     pthread_mutex_lock(&loop->post_mutex);
     loop->is_deaf = true;
     pthread_mutex_unlock(&loop->post_mutex);
+    fetcher_fini(&loop->fetcher);
     uv_close((uv_handle_t *)&loop->wake, NULL);
     uv_close((uv_handle_t *)&loop->before_sleep, NULL);
     uv_close((uv_handle_t *)&loop->tick, NULL);

@@ -5,6 +5,7 @@
 #define POSTERN_LOOP_H
 
 #include "server/config.h"
+#include "server/fetch.h"
 #include "server/log.h"
 #include "server/smtpd.h"
 
@@ -34,6 +35,7 @@ struct loop {
     pthread_t thread;
     struct config *config;     /* one reference: for new connections */
     struct smtpd_services services;
+    struct fetcher fetcher;    /* owns: DNS, policy servers */
     struct log log;
     struct listener *listeners; /* owns */
     struct conn *conns;         /* owns: all connections, newest first */
@@ -54,8 +56,9 @@ struct loop {
     char date[64];
 };
 
-int loop_init(struct loop *loop, struct server *server, unsigned index, struct config *config,
-              struct log_sink *sink);
+/* NULL, or what went wrong. */
+const char *loop_init(struct loop *loop, struct server *server, unsigned index,
+                      struct config *config, struct log_sink *sink);
 void loop_run(struct loop *loop);  /* until it is drained or stopped */
 void loop_fini(struct loop *loop); /* after loop_run() */
 

@@ -269,9 +269,10 @@ static bool make_loops(struct server *server)
     server->loop_count = count_loops(&server->config->params);
     for (unsigned i = 0; i < server->loop_count; i++) {
         server->loops[i] = xcalloc(1, sizeof *server->loops[i]);
-        int rc = loop_init(server->loops[i], server, i, server->config, server->log_sink);
-        if (rc != 0) {
-            fatal("cannot make an event loop", uv_strerror(rc));
+        const char *error = loop_init(server->loops[i], server, i, server->config,
+                                      server->log_sink);
+        if (error != NULL) {
+            fatal("cannot make an event loop", error);
             return false;
         }
     }

@@ -14,6 +14,14 @@ void smtpd_init(struct smtpd *d, struct config *config, struct smtpd_services *s
     smtp_peer_init(&d->smtp.peer, client, client_port, server, server_port);
 }
 
+static void forget_tls(struct smtpd *d)
+{
+    free(d->tls_text);
+    free(d->tls_protocol);
+    free(d->tls_cipher);
+    free(d->tls_sni);
+}
+
 void smtpd_fini(struct smtpd *d)
 {
     smtpd_drop_message(d);
@@ -23,7 +31,7 @@ void smtpd_fini(struct smtpd *d)
     arena_fini(&d->raised_memory);
     arena_fini(&d->answer_memory);
     buf_fini(&d->rescue);
-    free(d->tls_text);
+    forget_tls(d);
     config_release(d->config);
 }
 
@@ -93,13 +101,26 @@ enum smtpd_need smtpd_next(struct smtpd *d, struct span *in, struct buf *out)
 
 void smtpd_learn(struct smtpd *d, const struct fact *fact)
 {
-    policy_learn(&d->run, fact);
+    if (d->run.facts != NULL) /* else: an answer that comes after XCLIENT, or too early */
+        policy_learn(&d->run, fact);
 }
 
-void smtpd_secured(struct smtpd *d, const char *text)
+void smtpd_secured(struct smtpd *d, const char *text, const char *sni)
 {
-    free(d->tls_text);
+    struct span rest = span_of(text), protocol = span_next_word(&rest), cipher, bits;
+    uint64_t number = 0;
+    forget_tls(d);
+    span_next_word(&rest); /* "with" */
+    span_next_word(&rest); /* "cipher" */
+    cipher = span_next_word(&rest);
+    bits = span_trim(rest);
+    bits = span_skip(span_make(bits.at, span_find(bits, '/')), 1);
+    span_to_u64(bits, 100000, &number);
     d->tls_text = xstrdup(text);
+    d->tls_protocol = xprintf("%.*s", (int)protocol.len, protocol.at);
+    d->tls_cipher = xprintf("%.*s", (int)cipher.len, cipher.at);
+    d->tls_sni = xstrdup(sni != NULL ? sni : "");
+    d->tls_bits = (int)number;
     smtp_session_secured(&d->smtp);
     facts_forget(&d->facts, SCOPE_HELO);
 }

@@ -21,6 +21,14 @@
 struct clients;
 struct smtpd;
 
+/* When a general warning was last written. */
+struct smtpd_warning {
+    uint64_t hash;
+    int64_t at_ms;
+};
+
+enum { SMTPD_WARNINGS = 64, SMTPD_WARN_EVERY_MS = 3600 * 1000 };
+
 /* What a conversation gets from outside; one per loop. */
 struct smtpd_services {
     struct log *log;
@@ -33,6 +41,7 @@ struct smtpd_services {
     bool is_space_low;         /* queue_minfree (spec 9.3) */
     unsigned loop_index;
     uint64_t last_id;          /* of queue ids */
+    struct smtpd_warning warnings[SMTPD_WARNINGS];
     /* Fetches a fact; smtpd_learn() now or later. */
     void (*ask)(struct smtpd *d, const struct fact_key *key);
     /* Makes a delivery durable; smtpd_delivered() later, with or without its owner. */
@@ -68,9 +77,10 @@ struct smtpd {
 
     char queue_id[QUEUE_ID_MAX];      /* "": the transaction has none yet */
     struct delivery *delivery;        /* owns, until it is under way */
-    struct text_item *prepends, **prepends_end; /* in smtp.mail.memory */
+    struct text_item *prepends, *bccs; /* in smtp.mail.memory */
+    const char *redirect;             /* in smtp.mail.memory; NULL: none */
     int64_t mail_began_ms;
-    bool is_discard;                  /* access action DISCARD */
+    bool is_discard, is_hold;         /* access actions */
 
     bool is_waiting;                  /* for a fact, a delivery or a spill */
     bool is_lent;                     /* the delivery is with a work thread */
@@ -80,6 +90,10 @@ struct smtpd {
     struct buf rescue;                /* owns: input moved out of the intake's way */
     bool is_from_connect;             /* "connect from" was logged */
     char *tls_text;                   /* owns: "TLSv1.3 with cipher ..." */
+    char *tls_protocol, *tls_cipher, *tls_sni; /* owns: its parts, for policy servers */
+    int tls_bits;
+    unsigned transactions;            /* counted, for instance */
+    char instance[48];                /* unique for the transaction */
 };
 
 void smtpd_init(struct smtpd *d, struct config *config, struct smtpd_services *services,
@@ -102,8 +116,8 @@ struct smtpd *smtpd_spilled(struct delivery *delivery);
 char *smtpd_room(struct smtpd *d, size_t *size);
 bool smtpd_is_receiving(const struct smtpd *d);
 
-/* TLS is up; text describes it. */
-void smtpd_secured(struct smtpd *d, const char *text);
+/* TLS is up; text is "PROTOCOL with cipher CIPHER (BITS/...)"; sni may be NULL. */
+void smtpd_secured(struct smtpd *d, const char *text, const char *sni);
 
 /* The connection is over: writes the last log lines. error: NULL, or what broke it. */
 void smtpd_closed(struct smtpd *d, const char *error);

@@ -50,8 +50,9 @@ void smtpd_drop_message(struct smtpd *d)
     d->delivery = NULL;
     d->is_lent = false;
     d->queue_id[0] = '\0';
-    d->prepends = NULL;
-    d->is_discard = false;
+    d->prepends = d->bccs = NULL;
+    d->redirect = NULL;
+    d->is_discard = d->is_hold = false;
 }
 
 /* ------------------------------------------------------------ bytes */
@@ -265,6 +266,9 @@ void smtpd_deliver(struct smtpd *d)
         return;
     }
     struct delivery *delivery = d->delivery;
+    if (d->redirect != NULL && d->targets != NULL)
+        delivery_clear(delivery);
+    smtpd_add_targets(d); /* of REDIRECT and BCC */
     if (delivery->intake.error != 0) {
         struct smtp_reply reply = reply_for(-delivery->intake.error, 1);
         refuse_message(d, &reply);

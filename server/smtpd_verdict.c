@@ -1,10 +1,15 @@
 /* The questions of the protocol machine, decided: limits, then policy, then the route of a
  * recipient. Every refusal is logged here, once. */
+#include "policy/client_name.h"
 #include "protocol/mem.h"
 #include "protocol/text.h"
 #include "server/clients.h"
 #include "server/smtpd.h"
 #include "server/tls.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <unistd.h>
 
 static const struct smtp_reply yes = { 0 };
 
@@ -19,12 +24,65 @@ static void refuse(struct smtpd *d, const struct smtp_reply *reply)
     smtpd_answer(d, reply);
 }
 
+/* ------------------------------------------------------------ features */
+
+static unsigned discard_mask(struct smtpd *d)
+{
+    struct buf found = { 0 };
+    unsigned mask = d->config->discard_ehlo;
+    if (d->config->discard_ehlo_maps.count > 0
+        && map_list_find(&d->config->discard_ehlo_maps, &map_reader_direct,
+                         span_of(d->smtp.peer.address), true, &found) == MAP_FOUND)
+        mask = config_ehlo_mask(buf_text(&found));
+    buf_fini(&found);
+    return mask;
+}
+
+static bool is_listed(struct smtpd *d, const struct match_list *list)
+{
+    const struct smtp_peer *peer = &d->smtp.peer;
+    return list->count > 0
+           && match_list_host(list, &map_reader_direct, span_of(peer->name), &peer->ip)
+                  == MATCH_YES;
+}
+
+static void set_features(struct smtpd *d)
+{
+    const struct params *p = d->smtp.params;
+    bool has_tls = d->config->tls != NULL;
+    d->smtp.features = (struct smtp_features){
+        .discard_ehlo = discard_mask(d),
+        .starttls_ok = has_tls,
+        .tls_required = has_tls && p->smtpd_tls_security_level == TLS_LEVEL_ENCRYPT,
+        .smtputf8_ok = d->config->smtputf8_ok,
+        .xclient_ok = is_listed(d, &d->config->xclient_hosts),
+        .bare_newline_reject = p->smtpd_forbid_bare_newline == BARE_NEWLINE_REJECT
+                               && !is_listed(d, &d->config->bare_newline_exclusions),
+    };
+}
+
 /* ------------------------------------------------------------ policy */
+
+/* What does not depend on the client is worth a line an hour, not one for each message. */
+static bool is_news(struct smtpd_services *services, const char *text)
+{
+    uint64_t hash = 1469598103934665603u;
+    for (const char *c = text; *c != '\0'; c++)
+        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    struct smtpd_warning *w = &services->warnings[hash % SMTPD_WARNINGS];
+    if (w->hash == hash && services->now_ms - w->at_ms < SMTPD_WARN_EVERY_MS)
+        return false;
+    *w = (struct smtpd_warning){ hash, services->now_ms };
+    return true;
+}
 
 static void log_notes(struct smtpd *d)
 {
     for (const struct note *note = d->run.out.notes; note != NULL; note = note->next) {
-        if (strcmp(note->tag, "warning") == 0)
+        bool is_general = strcmp(note->tag, "dnsbl") == 0;
+        if (is_general && !is_news(d->services, note->text))
+            continue;
+        if (is_general || strcmp(note->tag, "warning") == 0)
             smtpd_log(d, "smtpd", "warning: %s", note->text);
         else
             smtpd_log_reject(d, note->tag, command_name(d), note->text);
@@ -46,29 +104,39 @@ static void keep_raised(struct smtpd *d)
                                      keep(d, raised->text) };
 }
 
-static void keep_prepends(struct smtpd *d)
+/* Texts of an accepted decision move into the transaction; the same text again is dropped
+ * (spec 1.5). */
+static void keep_texts(struct smtpd *d, const struct text_item *from, struct text_item **list)
 {
     struct arena *memory = &d->smtp.mail.memory;
-    if (d->prepends == NULL)
-        d->prepends_end = &d->prepends;
-    for (const struct text_item *p = d->run.out.prepends; p != NULL; p = p->next) {
-        bool is_known = false; /* the same line again is dropped (spec 1.5) */
-        for (const struct text_item *old = d->prepends; old != NULL; old = old->next)
-            is_known |= strcmp(old->text, p->text) == 0;
-        if (is_known)
+    for (; from != NULL; from = from->next) {
+        struct text_item **at = list;
+        while (*at != NULL && strcmp((*at)->text, from->text) != 0)
+            at = &(*at)->next;
+        if (*at != NULL)
             continue;
-        struct text_item *copy = arena_alloc(memory, sizeof *copy);
-        copy->text = arena_text(memory, span_of(p->text));
-        *d->prepends_end = copy;
-        d->prepends_end = &copy->next;
+        *at = arena_alloc(memory, sizeof **at);
+        (*at)->text = arena_text(memory, span_of(from->text));
     }
+}
+
+static void keep_effects(struct smtpd *d)
+{
+    const struct outcome *out = &d->run.out;
+    if (!d->smtp.mail.is_open)
+        return;
+    keep_texts(d, out->prepends, &d->prepends);
+    keep_texts(d, out->bccs, &d->bccs);
+    if (out->redirect != NULL) /* the last one counts */
+        d->redirect = arena_text(&d->smtp.mail.memory, span_of(out->redirect));
+    d->is_discard |= out->is_discard;
+    d->is_hold |= out->is_hold;
 }
 
 static void on_accepted(struct smtpd *d)
 {
-    if (d->run.in->stage >= STAGE_RCPT && d->smtp.mail.is_open)
-        keep_prepends(d);
-    d->is_discard |= d->run.out.is_discard;
+    if (d->run.in->stage >= STAGE_RCPT)
+        keep_effects(d);
     if (d->run.in->stage == STAGE_RCPT)
         smtpd_add_targets(d);
     if (d->run.in->stage == STAGE_END_OF_DATA)
@@ -172,6 +240,65 @@ static enum verdict evaluate_rcpt(struct policy_run *run)
     return verdict_of_route(d, status, text);
 }
 
+/* Who is it? Then the client list, if it does not wait for RCPT. */
+static enum verdict evaluate_connect(struct policy_run *run)
+{
+    struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
+    struct smtp_peer *peer = &d->smtp.peer;
+    struct eval eval;
+    struct client_name found;
+    if (peer->name_status == SMTP_NAME_UNASKED) {
+        eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
+        if (client_name_find(&eval, &found) == VERDICT_PENDING)
+            return VERDICT_PENDING;
+        smtp_peer_set_name(peer, found.name, found.name_status);
+        smtp_peer_set_reverse(peer, found.reverse_name, found.reverse_status);
+    }
+    if (!d->is_from_connect)
+        smtpd_log(d, "smtpd", "connect from %s", smtpd_client(d));
+    d->is_from_connect = true;
+    set_features(d); /* some lists know clients by name */
+    return policy_evaluate(run->policy, run->in, run->facts, &run->out);
+}
+
+/* REDIRECT and BCC: where do they lead? Only to addresses of our own. */
+static enum verdict route_extra(struct smtpd *d, struct eval *eval, const char *address)
+{
+    struct target *targets;
+    const char *text;
+    enum route_status status = route_recipient(d->config->policy, &eval->reader,
+                                               span_of(address), &eval->out->memory, &targets,
+                                               &text);
+    if (status == ROUTE_PENDING)
+        return VERDICT_PENDING;
+    if (status != ROUTE_OK)
+        eval_note(eval, "warning", "REDIRECT or BCC to %s leads nowhere here: ignored", address);
+    struct target **end = &d->targets;
+    while (*end != NULL)
+        end = &(*end)->next;
+    if (status == ROUTE_OK)
+        *end = targets;
+    return VERDICT_PERMIT;
+}
+
+static enum verdict evaluate_end_of_data(struct policy_run *run)
+{
+    struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
+    struct eval eval;
+    enum verdict verdict = policy_evaluate(run->policy, run->in, run->facts, &run->out);
+    keep_effects(d);
+    d->targets = NULL;
+    if (verdict == VERDICT_REJECT || verdict == VERDICT_PENDING || d->is_discard)
+        return verdict;
+    eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
+    for (const struct text_item *bcc = d->bccs; bcc != NULL; bcc = bcc->next)
+        if (route_extra(d, &eval, bcc->text) == VERDICT_PENDING)
+            return VERDICT_PENDING;
+    if (d->redirect != NULL && route_extra(d, &eval, d->redirect) == VERDICT_PENDING)
+        return VERDICT_PENDING;
+    return verdict;
+}
+
 static void fill_envelope(struct smtpd *d, enum stage stage)
 {
     const struct smtp_session *s = &d->smtp;
@@ -184,6 +311,9 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
         .has_sender = has_sender, .recipient_count = mail->rcpt_count,
         .size_bytes = stage == STAGE_END_OF_DATA ? s->data.size_bytes : mail->params.size_bytes,
         .is_tls = s->is_tls, .is_out_of_turn = s->is_out_of_turn, .raised = d->raised,
+        .is_stressed = d->services->is_stressed, .is_discarding = d->is_discard, .instance = d->instance,
+        .tls_protocol = d->tls_protocol, .tls_cipher = d->tls_cipher, .tls_sni = d->tls_sni,
+        .tls_bits = d->tls_bits,
         .now_ms = d->services->now_ms,
     };
     if (has_sender)
@@ -202,7 +332,10 @@ static void run_policy(struct smtpd *d, enum stage stage)
     d->run = (struct policy_run){
         .policy = d->config->policy, .in = &d->in, .facts = &d->facts,
         .ask = on_ask, .done = on_verdict,
-        .evaluate = stage == STAGE_RCPT ? evaluate_rcpt : NULL,
+        .evaluate = stage == STAGE_RCPT        ? evaluate_rcpt
+                    : stage == STAGE_CONNECT     ? evaluate_connect
+                    : stage == STAGE_END_OF_DATA ? evaluate_end_of_data
+                                                 : NULL,
     };
     d->is_waiting = true;
     policy_begin(&d->run);
@@ -210,6 +343,7 @@ static void run_policy(struct smtpd *d, enum stage stage)
 
 void smtpd_run_end_of_data(struct smtpd *d)
 {
+    facts_forget(&d->facts, SCOPE_RCPT);
     run_policy(d, STAGE_END_OF_DATA);
 }
 
@@ -241,50 +375,11 @@ static bool is_over_rate(struct smtpd *d, enum client_event event, int limit, in
     return true;
 }
 
-static unsigned discard_mask(struct smtpd *d)
-{
-    struct buf found = { 0 };
-    unsigned mask = d->config->discard_ehlo;
-    if (d->config->discard_ehlo_maps.count > 0
-        && map_list_find(&d->config->discard_ehlo_maps, &map_reader_direct,
-                         span_of(d->smtp.peer.address), true, &found) == MAP_FOUND)
-        mask = config_ehlo_mask(buf_text(&found));
-    buf_fini(&found);
-    return mask;
-}
-
-static bool is_listed(struct smtpd *d, const struct match_list *list)
-{
-    const struct smtp_peer *peer = &d->smtp.peer;
-    return list->count > 0
-           && match_list_host(list, &map_reader_direct, span_of(peer->name), &peer->ip)
-                  == MATCH_YES;
-}
-
-static void set_features(struct smtpd *d)
-{
-    const struct params *p = d->smtp.params;
-    bool has_tls = d->config->tls != NULL;
-    d->smtp.features = (struct smtp_features){
-        .discard_ehlo = discard_mask(d),
-        .starttls_ok = has_tls,
-        .tls_required = has_tls && p->smtpd_tls_security_level == TLS_LEVEL_ENCRYPT,
-        .smtputf8_ok = d->config->smtputf8_ok,
-        .xclient_ok = is_listed(d, &d->config->xclient_hosts),
-        .bare_newline_reject = p->smtpd_forbid_bare_newline == BARE_NEWLINE_REJECT
-                               && !is_listed(d, &d->config->bare_newline_exclusions),
-    };
-}
-
 static void decide_connect(struct smtpd *d)
 {
-    if (!d->is_from_connect)
-        smtpd_log(d, "smtpd", "connect from %s", smtpd_client(d));
-    d->is_from_connect = true;
     facts_forget(&d->facts, SCOPE_CLIENT);
     arena_fini(&d->raised_memory);
     d->raised = (struct smtp_reply){ 0 };
-    set_features(d);
     run_policy(d, STAGE_CONNECT);
 }
 
@@ -299,6 +394,8 @@ static void decide_mail(struct smtpd *d)
     const struct params *p = d->smtp.params;
     facts_forget(&d->facts, SCOPE_SENDER);
     d->mail_began_ms = d->services->now_ms;
+    snprintf(d->instance, sizeof d->instance, "%llx.%llx.%x", (unsigned long long)getpid(),
+             (unsigned long long)d->number, ++d->transactions);
     if (d->services->is_space_low)
         refuse(d, &(struct smtp_reply){ 452, "4.3.1", "Insufficient system storage" });
     else if (!is_over_rate(d, CLIENT_MESSAGE, p->smtpd_client_message_rate_limit, 450, "4.7.1",
@@ -353,7 +450,10 @@ void smtpd_decide(struct smtpd *d)
     case SMTP_ASK_MAIL: decide_mail(d); break;
     case SMTP_ASK_RCPT: decide_rcpt(d, STAGE_RCPT); break;
     case SMTP_ASK_VRFY: decide_rcpt(d, STAGE_VRFY); break;
-    case SMTP_ASK_DATA: run_policy(d, STAGE_DATA); break;
+    case SMTP_ASK_DATA:
+        facts_forget(&d->facts, SCOPE_RCPT);
+        run_policy(d, STAGE_DATA);
+        break;
     case SMTP_ASK_STARTTLS: decide_starttls(d); break;
     case SMTP_ASK_COMMAND: decide_command(d); break;
     }

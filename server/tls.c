@@ -494,6 +494,11 @@ bool tls_stream_is_resumed(const struct tls_stream *t)
     return SSL_session_reused(t->ssl);
 }
 
+const char *tls_stream_sni(const struct tls_stream *t)
+{
+    return SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
+}
+
 const char *tls_stream_error(const struct tls_stream *t)
 {
     return t->error;

@@ -51,6 +51,8 @@ bool tls_stream_write(struct tls_stream *t, struct span plain, struct buf *out);
 void tls_stream_shutdown(struct tls_stream *t, struct buf *out);
 bool tls_stream_is_ready(const struct tls_stream *t);
 bool tls_stream_is_resumed(const struct tls_stream *t);
+/* The name the client asked for; NULL: none. */
+const char *tls_stream_sni(const struct tls_stream *t);
 const char *tls_stream_error(const struct tls_stream *t);
 
 /* "TLSv1.3 with cipher X (256/256 bits)"; is_full: key exchange and signature too. */

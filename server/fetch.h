@@ -1,0 +1,68 @@
+/* fetch - who can find out a missing fact: the DNS, a work thread (slow tables), a policy server,
+ * or a timer.
+ * struct fetcher belongs to a loop (or to "postern explain") and owns its DNS cache and its
+ *                connections to policy servers.
+ * struct asker   is embedded in whoever evaluates; it may leave while questions are under way:
+ *                the answers then arrive into nothing.
+ * learn() is called once for each question, perhaps before fetch_fact() returns; the value lives
+ * during the call.
+ * Thread: the loop's. */
+#ifndef POSTERN_FETCH_H
+#define POSTERN_FETCH_H
+
+#include "policy/fact.h"
+#include "server/config.h"
+
+#include <uv.h>
+
+struct dns;
+struct policy_client;
+struct question;
+
+struct fetcher {
+    uv_loop_t *uv;
+    struct dns *dns;                      /* owns */
+    struct policy_client *policy_clients; /* owns */
+    void (*work_begun)(struct fetcher *fetcher); /* a question is under way off the loop */
+    void (*work_done)(struct fetcher *fetcher);
+    bool is_closing;
+};
+
+struct asker {
+    struct question *questions; /* under way */
+    struct config *config;      /* lent: its tables and servers are asked */
+    void (*learn)(struct asker *asker, const struct fact *fact);
+};
+
+/* NULL, or why there is no DNS. */
+const char *fetcher_init(struct fetcher *fetcher, uv_loop_t *uv, const struct params *params);
+void fetcher_fini(struct fetcher *fetcher);
+
+void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_key *key);
+
+/* The asker goes away. */
+void fetch_leave(struct asker *asker);
+
+/* ------------------------------------------------------------ for those who find out */
+
+/* One question under way; asker is NULL once nobody waits for the answer. */
+struct question {
+    struct fetcher *fetcher;
+    struct asker *asker;
+    struct question *prev, *next; /* in asker->questions */
+    struct config *config;        /* one reference: key.object lives as long */
+    struct fact_key key;          /* text: owned */
+    uint64_t began_ns;
+    union {
+        uv_work_t work;
+        uv_timer_t *timer;
+    } by;
+    enum map_result result;       /* of a table */
+    struct buf value;             /* owns */
+};
+
+/* Ends the question; frees it. */
+void question_answer(struct question *q, enum fact_status status, struct span value,
+                     const char *source);
+
+#endif
