@@ -192,7 +192,7 @@ static const char *lookup_filtered(void *context, struct span name)
 {
     struct words *w = context;
     const char *value = lookup_word(context, name);
-    const char *good = w->e->policy->params->smtpd_expansion_filter;
+    const char *good = w->e->policy->expansion_filter;
     if (value == NULL || value[strspn(value, good)] == '\0')
         return value;
     char *copy = arena_text(&w->e->out->memory, span_of(value));

@@ -331,21 +331,31 @@ enum verdict eval_table_error(struct eval *e, enum map_result result, struct spa
 
 /* ------------------------------------------------------------ lists */
 
-static void begin_step(struct eval *e, const struct rule *rule)
+static void add_step(struct eval *e, const struct step *step)
 {
     struct outcome *out = e->out;
     if (!out->is_traced)
         return;
-    struct step *step = arena_alloc(&out->memory, sizeof *step);
-    *step = (struct step){ .list = e->list, .depth = e->depth, .rule = rule->row->name,
-                           .argument = arena_text(&out->memory, rule->argument),
-                           .is_warned = rule->is_warned };
-    step->facts_end = &step->facts;
+    e->step = arena_alloc(&out->memory, sizeof *step);
+    *e->step = *step;
+    e->step->facts_end = &e->step->facts;
     if (out->steps_end == NULL)
         out->steps_end = &out->steps;
-    *out->steps_end = step;
-    out->steps_end = &step->next;
-    e->step = step;
+    *out->steps_end = e->step;
+    out->steps_end = &e->step->next;
+}
+
+static void begin_step(struct eval *e, const struct rule *rule)
+{
+    if (e->out->is_traced)
+        add_step(e, &(struct step){ .list = e->list, .depth = e->depth, .rule = rule->row->name,
+                                    .argument = arena_text(&e->out->memory, rule->argument),
+                                    .is_warned = rule->is_warned });
+}
+
+void eval_begin_step(struct eval *e, const char *name)
+{
+    add_step(e, &(struct step){ .list = LIST_COUNT, .rule = name, .argument = "" });
 }
 
 static enum verdict run_rule(struct eval *e, const struct rule *rule)
@@ -487,8 +497,14 @@ static enum verdict evaluate_rcpt(struct eval *e)
     verdict = convert_raised(e, verdict);
     bool is_due = e->policy->params->smtpd_reject_unlisted_recipient && !e->rcpt_is_checked
                   && !e->out->is_discard;
+    if (stops(verdict) || !is_due)
+        return verdict;
     e->rule = NULL;
-    return stops(verdict) || !is_due ? verdict : check_unlisted_recipient(e, NULL);
+    eval_begin_step(e, "unlisted recipient");
+    verdict = check_unlisted_recipient(e, NULL);
+    if (e->step != NULL)
+        e->step->verdict = verdict;
+    return verdict;
 }
 
 static enum verdict evaluate_data(struct eval *e, enum list_name list)

@@ -141,6 +141,10 @@ enum subject eval_subject(const struct eval *e, enum subject subject);
 
 /* The reply for a table that cannot answer, or VERDICT_PENDING. address: of what was looked up. */
 enum verdict eval_table_error(struct eval *e, enum map_result result, struct span address);
+/* From here on facts are noted under this name, if the outcome is traced; for what is decided
+ * outside of rules. */
+void eval_begin_step(struct eval *e, const char *name);
+
 struct text_item **eval_add_text(struct eval *e, struct text_item **end, const char *text);
 enum verdict eval_configuration_error(struct eval *e, const char *why);
 void eval_note(struct eval *e, const char *tag, const char *format, ...)

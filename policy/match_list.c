@@ -254,3 +254,15 @@ bool match_list_covers(const struct match_list *list, const struct ip *ip)
     }
     return false;
 }
+
+void match_list_report_common(const struct match_list *a, const struct match_list *b,
+                              struct problems *problems)
+{
+    for (size_t i = 0; i < a->count; i++)
+        for (size_t k = 0; k < b->count; k++) {
+            const struct match_item *x = &a->items[i], *y = &b->items[k];
+            if (x->kind == ITEM_WORD && y->kind == ITEM_WORD && span_equals(x->word, y->word))
+                problems_warning(problems, b->parameter, "\"%.*s\" is in %s already, which counts",
+                                 (int)x->word.len, x->word.at, a->parameter);
+        }
+}

@@ -49,4 +49,8 @@ enum match match_list_host(const struct match_list *list, const struct map_reade
 /* The networks in the list, for checks that ask what it covers. */
 bool match_list_covers(const struct match_list *list, const struct ip *ip);
 
+/* A warning for each word that stands in both. */
+void match_list_report_common(const struct match_list *a, const struct match_list *b,
+                              struct problems *problems);
+
 #endif

@@ -145,6 +145,27 @@ static void check_destinations(const struct policy *policy, struct problems *pro
                          "local_transport is virtual, but no table names the mailboxes");
 }
 
+/* "\t" and octal escapes, as in Postfix's default for smtpd_expansion_filter. */
+static const char *unescape(struct arena *memory, const char *text)
+{
+    char *out = arena_text(memory, span_of(text)), *to = out;
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c != '\\' || c[1] == '\0') {
+            *to++ = *c;
+        } else if (*++c >= '0' && *c <= '7') {
+            int code = 0;
+            for (int n = 0; n < 3 && *c >= '0' && *c <= '7'; n++)
+                code = code * 8 + *c++ - '0';
+            c--;
+            *to++ = (char)code;
+        } else {
+            *to++ = *c == 't' ? '\t' : *c == 'n' ? '\n' : *c;
+        }
+    }
+    *to = '\0';
+    return out;
+}
+
 struct policy *policy_new(const struct policy_source *source)
 {
     struct policy *policy = xcalloc(1, sizeof *policy);
@@ -152,6 +173,7 @@ struct policy *policy_new(const struct policy_source *source)
     policy->maps = source->maps;
     policy->domains.params = source->params;
     policy->base_dir = source->base_dir;
+    policy->expansion_filter = unescape(&policy->memory, source->params->smtpd_expansion_filter);
     policy->parents_without_dot = match_list_has_parents(
         source->params->parent_domain_matches_subdomains, "smtpd_access_maps");
     struct ip *ips = arena_alloc(&policy->memory, source->own_ip_count * sizeof *ips);

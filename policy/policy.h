@@ -60,6 +60,7 @@ struct policy {
     struct map_list transport_maps, rbl_reply_maps;
     bool parents_without_dot;         /* smtpd_access_maps in parent_domain_matches_subdomains */
     struct dnsbl *dnsbls;             /* each list once, for the self-test */
+    const char *expansion_filter;     /* smtpd_expansion_filter, its escapes undone */
     const char *base_dir;             /* shares: of relative file names */
     struct policy_server *servers;    /* each policy server once */
 };

@@ -17,6 +17,7 @@ struct params {
 #define PARAM_SIZE(name, value, text)            int64_t name;
 #define PARAM_TIME(name, value, unit, text)      int64_t name;
 #define PARAM_TEXT(name, value, text)            const char *name;
+#define PARAM_RAW(name, value, text)             const char *name;
 #define PARAM_PATH(name, value, text)            const char *name;
 #define PARAM_CHOICE(name, value, choices, text) int name;
 #include "protocol/params.def"

@@ -1,4 +1,5 @@
 #include "protocol/smtp_session.h"
+#include "protocol/expand.h"
 #include "protocol/mem.h"
 #include "protocol/smtp_command.h"
 #include "protocol/text.h"
@@ -35,13 +36,66 @@ const char *smtp_session_protocol(const struct smtp_session *s)
 
 /* ------------------------------------------------------------ replies */
 
+static const char *lookup_footer(void *context, struct span name)
+{
+    const struct smtp_session *s = context;
+    static _Thread_local char port[8];
+    snprintf(port, sizeof port, "%u", s->peer.port);
+    const struct {
+        const char *name, *value;
+    } words[] = {
+        { "client_address", s->peer.address }, { "client_port", port },
+        { "localtime", s->localtime },         { "server_name", s->params->myhostname },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (span_equals(name, span_of(words[i].name)))
+            return words[i].value;
+    return NULL;
+}
+
+/* A further line behind the reply; "\c" in front joins it, "\n" makes more lines (spec 1.9). */
+static void add_footer(struct smtp_session *s, struct buf *text)
+{
+    struct expand x = { .lookup = lookup_footer, .context = s };
+    struct buf footer = { 0 };
+    const char *template = s->params->smtpd_reject_footer;
+    bool is_joined = strncmp(template, "\\c", 2) == 0;
+    if (!expand_text(&x, span_of(template + (is_joined ? 2 : 0)), &footer))
+        buf_clear(&footer);
+    if (!is_joined)
+        buf_putc(text, '\n');
+    const char *c = buf_text(&footer);
+    for (; *c != '\0'; c++) {
+        bool is_break = c[0] == '\\' && c[1] == 'n';
+        buf_putc(text, is_break ? '\n' : *c);
+        c += is_break;
+    }
+    buf_fini(&footer);
+}
+
+static void write_reply(struct smtp_session *s, const struct smtp_reply *reply)
+{
+    struct buf text = { 0 };
+    struct smtp_reply said = *reply;
+    bool has_footer = smtp_reply_is_error(reply) && s->params->smtpd_reject_footer[0] != '\0';
+    if (!has_footer) {
+        smtp_reply_write(s->out, reply);
+        return;
+    }
+    buf_puts(&text, reply->text);
+    add_footer(s, &text);
+    said.text = buf_text(&text);
+    smtp_reply_write(s->out, &said);
+    buf_fini(&text);
+}
+
 void smtp_say_reply(struct smtp_session *s, const struct smtp_reply *reply)
 {
     char room[16];
     struct smtp_reply said = *reply;
     if (s->params->soft_bounce)
         said = smtp_reply_softened(said, room);
-    smtp_reply_write(s->out, &said);
+    write_reply(s, &said);
     if (smtp_reply_is_error(&said))
         s->has_failed = true;
     if (s->errors >= s->params->smtpd_soft_error_limit && s->params->smtpd_error_sleep_time > 0)

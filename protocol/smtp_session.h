@@ -118,6 +118,7 @@ struct smtp_session {
     struct smtp_peer peer; /* owns */
     struct arena scratch;  /* owns: this command's strings */
     struct buf *out;       /* lent: for one call */
+    const char *localtime; /* lent by the driver: for smtpd_reject_footer */
     struct smtp_line line;
     struct smtp_data data;
     struct smtp_mail mail;

@@ -57,6 +57,11 @@ static struct config *load(const struct command_options *options, bool is_quiet)
     return NULL;
 }
 
+struct config *command_load(const struct command_options *options)
+{
+    return load(options, true);
+}
+
 static int refuse_words(int rest, char **argv)
 {
     fprintf(stderr, "postern: what is \"%s\"? (postern --help)\n", rest > 0 ? argv[0] : "");

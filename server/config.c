@@ -1,5 +1,6 @@
 #include "server/config.h"
 #include "policy/dns_name.h"
+#include "policy/lint.h"
 #include "protocol/expand.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
@@ -125,10 +126,12 @@ static void store_row(struct values *values, const struct param_row *row, struct
 {
     struct config *config = values->config;
     struct buf text = { 0 };
-    const char *error;
+    const char *error = NULL;
     const struct main_cf_entry *entry = main_cf_find(&config->cf, span_of(row->name));
     const char *value = entry != NULL ? entry->value : default_value(values, row);
-    if (expand_value(values, span_of(value), &text, &error))
+    bool is_good = row->kind == PARAM_KIND_RAW ? buf_puts(&text, value)
+                                               : expand_value(values, span_of(value), &text, &error);
+    if (is_good)
         error = param_store(row, buf_span(&text), config->base_dir, params, &config->memory);
     if (error != NULL && !values->is_stressed)
         problems_error(problems, row->name, "\"%.200s\": %s", value, error);
@@ -289,6 +292,33 @@ static void compile(struct config *config, const struct host *host, struct probl
                           && takes_utf8(&config->policy->relay_transport);
 }
 
+/* The default gateway, from the kernel's table: "Iface Destination Gateway ..." in hex. */
+static struct ip find_gateway(void)
+{
+    struct ip ip = { 0 };
+    char line[256], iface[64];
+    unsigned destination, gateway;
+    FILE *f = fopen("/proc/net/route", "re");
+    while (f != NULL && ip.family == 0 && fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "%63s %x %x", iface, &destination, &gateway) == 3 && destination == 0) {
+            ip.family = 4; /* the kernel prints the bytes as they lie in memory */
+            memcpy(ip.bytes, &gateway, sizeof gateway);
+        }
+    if (f != NULL)
+        fclose(f);
+    return ip;
+}
+
+static void lint(const struct config *config, struct problems *problems)
+{
+    const struct lint_host host = {
+        .is_container = access("/.dockerenv", F_OK) == 0
+                        || access("/run/.containerenv", F_OK) == 0 || getenv("container") != NULL,
+        .gateway = find_gateway(),
+    };
+    lint_policy(config->policy, &host, problems);
+}
+
 /* What no single row can know. */
 static void check_together(const struct config *config, struct problems *problems)
 {
@@ -383,6 +413,7 @@ struct config *config_load_with(const char *file, const char *text, const char *
         find_used_names(config);
         warn_unused(config, problems);
         check_together(config, problems);
+        lint(config, problems);
     }
     free(host);
     return config;

@@ -577,22 +577,11 @@ static void on_tick_closed(uv_handle_t *handle)
     free(handle);
 }
 
-static void drop_waiters(struct entry *e)
-{
-    while (e->waiters != NULL) {
-        struct waiter *next = e->waiters->next;
-        free(e->waiters);
-        e->waiters = next;
-    }
-    e->waiters_end = &e->waiters;
-}
-
 void dns_free(struct dns *dns)
 {
     dns->is_closing = true;
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (struct entry *e = dns->buckets[i]; e != NULL; e = e->next)
-            drop_waiters(e);
+    for (struct entry *e = dns->waiting.oldest; e != NULL; e = e->newer)
+        tell(e, FACT_TEMPFAIL, span_make("", 0)); /* whoever asked has something to free */
     while (dns->channels != NULL) {
         struct channel *next = dns->channels->next;
         free_channel(dns->channels);

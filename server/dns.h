@@ -32,7 +32,8 @@ struct dns_counts {
 /* NULL and *error when the resolver cannot be set up. */
 struct dns *dns_new(uv_loop_t *loop, const struct params *params, const char **error);
 
-/* No callbacks after this; its handles close in the loop's next turn. */
+/* Whoever still waits hears that it could not be found out. The handles close in the loop's next
+ * turns. */
 void dns_free(struct dns *dns);
 
 void dns_ask(struct dns *dns, enum fact_kind kind, struct span name, dns_callback *callback,

@@ -15,6 +15,8 @@ static const struct {
     { "check", command_check, "[-c FILE]", "find every mistake in the configuration" },
     { "config", command_config, "[-c FILE] [-n|-d|-j] [-h] [-x] [NAME...]",
       "show parameters: all, changed, default, as JSON" },
+    { "explain", command_explain, "--client IP [--helo H] [--from S] [--to R] ...",
+      "why it would be taken or refused" },
     { "map", command_map, "query TYPE:NAME KEY | make TYPE:FILE", "look up, or build, a table" },
     { "version", command_version, "", "version and libraries" },
 };

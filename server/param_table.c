@@ -16,6 +16,7 @@ const struct param_row param_rows[] = {
 #define PARAM_TIME(name, def, letter, words) \
     ROW(name, PARAM_KIND_TIME, .value = def, .unit = letter, .text = words)
 #define PARAM_TEXT(name, def, words) ROW(name, PARAM_KIND_TEXT, .value = def, .text = words)
+#define PARAM_RAW(name, def, words) ROW(name, PARAM_KIND_RAW, .value = def, .text = words)
 #define PARAM_PATH(name, def, words) ROW(name, PARAM_KIND_PATH, .value = def, .text = words)
 #define PARAM_CHOICE(name, def, words, explained) \
     ROW(name, PARAM_KIND_CHOICE, .value = def, .choices = words, .text = explained)
@@ -148,6 +149,7 @@ const char *param_store(const struct param_row *row, struct span value, const ch
         *(int64_t *)field = number;
         return error;
     case PARAM_KIND_TIME: return store_time(row, value, field);
+    case PARAM_KIND_RAW:
     case PARAM_KIND_TEXT: *(const char **)field = arena_text(memory, value); return NULL;
     case PARAM_KIND_PATH: *(const char **)field = absolute(value, base_dir, memory); return NULL;
     case PARAM_KIND_CHOICE: return store_choice(row, value, field, memory);

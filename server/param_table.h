@@ -13,6 +13,7 @@ enum param_kind {
     PARAM_KIND_SIZE,
     PARAM_KIND_TIME,
     PARAM_KIND_TEXT,
+    PARAM_KIND_RAW, /* text that is not expanded */
     PARAM_KIND_PATH,
     PARAM_KIND_CHOICE,
 };

@@ -1,6 +1,7 @@
 #include "server/server.h"
 #include "protocol/mem.h"
 #include "server/clients.h"
+#include "server/dnsbl_guard.h"
 #include "server/listener.h"
 #include "server/privilege.h"
 #include "server/reload.h"
@@ -21,7 +22,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-enum { REFRESH_MS = 1000, DRAIN_MS = 30000, RESERVED_FILES = 512 };
+enum { REFRESH_MS = 1000, DRAIN_MS = 30000, RESERVED_FILES = 512,
+       LIST_TEST_MS = 3600 * 1000 };
 
 static struct loop *main_loop(struct server *server)
 {
@@ -93,11 +95,25 @@ static void after_refresh(uv_work_t *request, int status)
     loop_work_done(loop);
 }
 
+/* At start, after a reload, and once an hour. */
+static void test_lists(struct server *server)
+{
+    struct loop *loop = main_loop(server);
+    int64_t now_ms = loop_now_ms(loop);
+    if (server->lists_tested == server->config
+        && now_ms - server->lists_tested_ms < LIST_TEST_MS)
+        return;
+    server->lists_tested = server->config;
+    server->lists_tested_ms = now_ms;
+    dnsbl_guard_run(loop->fetcher.dns, server->config, &loop->log);
+}
+
 static void on_refresh(uv_timer_t *timer)
 {
     struct server *server = timer->data;
     if (server->is_refreshing)
         return;
+    test_lists(server);
     struct refresh *r = xcalloc(1, sizeof *r);
     r->server = server;
     r->config = config_hold(server->config);

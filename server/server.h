@@ -26,6 +26,8 @@ struct server {
 
     /* main thread: loop 0 */
     bool is_reloading, is_refreshing, is_draining;
+    const struct config *lists_tested; /* whose DNS lists were tested last; only compared */
+    int64_t lists_tested_ms;
     uv_signal_t signals[3];
     uv_timer_t refresh;         /* tables, certificates, disk space; then the drain's limit */
 };

@@ -80,6 +80,8 @@ static void release_scratch(struct smtpd *d)
 enum smtpd_need smtpd_next(struct smtpd *d, struct span *in, struct buf *out)
 {
     d->smtp.params = config_params(d->config, d->services->is_stressed);
+    if (d->smtp.params->smtpd_reject_footer[0] != '\0')
+        d->smtp.localtime = d->services->date(d->services);
     for (;;) {
         if (d->has_answer)
             give_answer(d, out);

@@ -42,6 +42,8 @@ struct smtpd_services {
     unsigned loop_index;
     uint64_t last_id;          /* of queue ids */
     struct smtpd_warning warnings[SMTPD_WARNINGS];
+    /* A decision was made, before its effects: d->run.out tells which (may be NULL). */
+    void (*decided)(struct smtpd *d, enum verdict verdict);
     /* Fetches a fact; smtpd_learn() now or later. */
     void (*ask)(struct smtpd *d, const struct fact_key *key);
     /* Makes a delivery durable; smtpd_delivered() later, with or without its owner. */
@@ -88,6 +90,7 @@ struct smtpd {
     struct smtp_reply answer;         /* code 0: yes; texts in run.out.memory or answer_memory */
     struct arena answer_memory;       /* owns */
     struct buf rescue;                /* owns: input moved out of the intake's way */
+    bool is_traced;                   /* decisions tell which rules ran on what */
     bool is_from_connect;             /* "connect from" was logged */
     char *tls_text;                   /* owns: "TLSv1.3 with cipher ..." */
     char *tls_protocol, *tls_cipher, *tls_sni; /* owns: its parts, for policy servers */

@@ -148,6 +148,8 @@ static void on_accepted(struct smtpd *d)
 static void on_verdict(struct policy_run *run, enum verdict verdict)
 {
     struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
+    if (d->services->decided != NULL)
+        d->services->decided(d, verdict);
     log_notes(d);
     keep_raised(d);
     d->is_waiting = false;
@@ -235,6 +237,7 @@ static enum verdict evaluate_rcpt(struct policy_run *run)
         || d->is_discard)
         return verdict;
     eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
+    eval_begin_step(&eval, "route");
     enum route_status status = route_recipient(run->policy, &eval.reader, run->in->recipient,
                                                &run->out.memory, &d->targets, &text);
     return verdict_of_route(d, status, text);
@@ -249,6 +252,7 @@ static enum verdict evaluate_connect(struct policy_run *run)
     struct client_name found;
     if (peer->name_status == SMTP_NAME_UNASKED) {
         eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
+        eval_begin_step(&eval, "client name");
         if (client_name_find(&eval, &found) == VERDICT_PENDING)
             return VERDICT_PENDING;
         smtp_peer_set_name(peer, found.name, found.name_status);
@@ -331,7 +335,7 @@ static void run_policy(struct smtpd *d, enum stage stage)
     policy_run_fini(&d->run);
     d->run = (struct policy_run){
         .policy = d->config->policy, .in = &d->in, .facts = &d->facts,
-        .ask = on_ask, .done = on_verdict,
+        .ask = on_ask, .done = on_verdict, .is_traced = d->is_traced,
         .evaluate = stage == STAGE_RCPT        ? evaluate_rcpt
                     : stage == STAGE_CONNECT     ? evaluate_connect
                     : stage == STAGE_END_OF_DATA ? evaluate_end_of_data
