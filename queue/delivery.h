@@ -21,7 +21,6 @@ struct delivery_rcpt {
 };
 
 struct delivery {
-    struct delivery *next;
     struct arena memory; /* owns: texts and arrays */
     struct intake intake; /* owns */
     char queue_id[QUEUE_ID_MAX];
@@ -35,7 +34,6 @@ struct delivery {
     struct body body;
     struct commit commit;
     void *owner; /* lent: who waits; NULL: nobody any more */
-    void *home;  /* lent: the loop that gets it back */
 };
 
 struct delivery *delivery_new(const char *queue_id, struct span sender, int64_t arrived_ms);

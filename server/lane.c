@@ -1,13 +1,13 @@
 #include "server/lane.h"
 #include "protocol/mem.h"
-#include "server/conn.h"
 #include "server/loop.h"
 
 #include <stdlib.h>
 
-void lane_init(struct lane *lane)
+void lane_init(struct lane *lane, void (*run)(struct lane *lane, struct lane_item *batch),
+               void *context)
 {
-    *lane = (struct lane){ .first = NULL };
+    *lane = (struct lane){ .run = run, .context = context };
     pthread_mutex_init(&lane->mutex, NULL);
     lane->end = &lane->first;
 }
@@ -19,76 +19,62 @@ void lane_fini(struct lane *lane)
 
 /* ------------------------------------------------------------ handing back */
 
-/* Deliveries of one batch for one loop travel together: one wake-up. */
+/* Items of one batch for one loop travel together: one wake-up. */
 struct done_post {
     struct post post;
-    struct delivery *first;
+    struct lane_item *first;
 };
 
 static void run_done(struct loop *loop, struct post *post)
 {
     struct done_post *done = (struct done_post *)(void *)post;
-    struct delivery *delivery = done->first;
+    struct lane_item *item = done->first;
     free(done);
-    while (delivery != NULL) {
-        struct delivery *next = delivery->next;
-        loop_now_ms(loop);
-        struct smtpd *d = smtpd_delivered(&loop->services, delivery);
-        if (d != NULL)
-            conn_resume(d->conn);
+    loop_now_ms(loop);
+    while (item != NULL) {
+        struct lane_item *next = item->next;
+        item->done(loop, item);
         loop_work_done(loop);
-        delivery = next;
+        item = next;
     }
 }
 
-/* Takes all deliveries of the first one's loop out of the list, in order. */
-static struct delivery *cut_loop(struct delivery **list)
+/* Takes all items of the first one's loop out of the list, in order. */
+static struct lane_item *cut_loop(struct lane_item **list)
 {
-    struct delivery *same = NULL, **same_end = &same, **at = list;
-    void *home = (*list)->home;
+    struct lane_item *same = NULL, **same_end = &same, **at = list;
+    const struct loop *home = (*list)->home;
     while (*at != NULL) {
-        struct delivery *d = *at;
-        if (d->home != home) {
-            at = &d->next;
+        struct lane_item *item = *at;
+        if (item->home != home) {
+            at = &item->next;
             continue;
         }
-        *at = d->next;
-        d->next = NULL;
-        *same_end = d;
-        same_end = &d->next;
+        *at = item->next;
+        item->next = NULL;
+        *same_end = item;
+        same_end = &item->next;
     }
     return same;
 }
 
-static void hand_back(struct delivery *list)
+static void hand_back(struct lane_item *list)
 {
     while (list != NULL) {
         struct done_post *done = xcalloc(1, sizeof *done);
         done->first = cut_loop(&list);
         done->post.run = run_done;
-        loop_post(done->first->home, &done->post);
+        loop_post(done->first->home, &done->post); /* a loop with work under way hears */
     }
 }
 
 /* ------------------------------------------------------------ the work thread */
 
-static void run_batch(struct delivery *batch)
-{
-    struct commit *commits = NULL, **end = &commits;
-    for (struct delivery *d = batch; d != NULL; d = d->next) {
-        *end = &d->commit;
-        end = &d->commit.next;
-    }
-    *end = NULL;
-    commit_run(commits);
-    hand_back(batch);
-}
-
 /* What waits, at most LANE_BATCH_MAX; NULL ends the lane's run. */
-static struct delivery *take_batch(struct lane *lane)
+static struct lane_item *take_batch(struct lane *lane)
 {
     pthread_mutex_lock(&lane->mutex);
-    struct delivery *batch = lane->first, **at = &lane->first;
+    struct lane_item *batch = lane->first, **at = &lane->first;
     for (int i = 0; i < LANE_BATCH_MAX && *at != NULL; i++)
         at = &(*at)->next;
     lane->first = *at;
@@ -103,20 +89,23 @@ static struct delivery *take_batch(struct lane *lane)
 
 struct run {
     uv_work_t request;
-    struct lane *lane;         /* NULL: beside the lane */
-    struct delivery *delivery; /* beside the lane: the only one */
+    struct lane *lane;
+    struct lane_item *item; /* beside the line: the only one */
 };
 
 static void work(uv_work_t *request)
 {
     struct run *run = (struct run *)(void *)request;
-    struct delivery *batch;
-    if (run->lane == NULL) {
-        run_batch(run->delivery);
+    struct lane_item *batch = run->item;
+    if (batch != NULL) {
+        run->lane->run(run->lane, batch);
+        hand_back(batch);
         return;
     }
-    while ((batch = take_batch(run->lane)) != NULL)
-        run_batch(batch);
+    while ((batch = take_batch(run->lane)) != NULL) {
+        run->lane->run(run->lane, batch);
+        hand_back(batch);
+    }
 }
 
 static void after_work(uv_work_t *request, int status)
@@ -125,25 +114,30 @@ static void after_work(uv_work_t *request, int status)
     free(request);
 }
 
-static void start(struct loop *loop, struct lane *lane, struct delivery *delivery)
+static void start(struct loop *loop, struct lane *lane, struct lane_item *item)
 {
     struct run *run = xcalloc(1, sizeof *run);
     run->lane = lane;
-    run->delivery = delivery;
+    run->item = item;
     ENSURE(uv_queue_work(&loop->uv, &run->request, work, after_work) == 0);
 }
 
-void lane_deliver(struct lane *lane, struct loop *loop, struct delivery *delivery)
+void lane_put_beside(struct lane *lane, struct loop *loop, struct lane_item *item)
 {
-    delivery->home = loop;
-    delivery->next = NULL;
-    if (delivery->intake.fd >= 0) {
-        start(loop, NULL, delivery);
-        return;
-    }
+    item->home = loop;
+    item->next = NULL;
+    loop->work_count++;
+    start(loop, lane, item);
+}
+
+void lane_put(struct lane *lane, struct loop *loop, struct lane_item *item)
+{
+    item->home = loop;
+    item->next = NULL;
+    loop->work_count++;
     pthread_mutex_lock(&lane->mutex);
-    *lane->end = delivery;
-    lane->end = &delivery->next;
+    *lane->end = item;
+    lane->end = &item->next;
     bool is_idle = !lane->is_running;
     lane->is_running = true;
     pthread_mutex_unlock(&lane->mutex);

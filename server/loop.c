@@ -1,7 +1,7 @@
 #include "server/loop.h"
 #include "protocol/mem.h"
 #include "server/conn.h"
-#include "server/lane.h"
+#include "server/deliver.h"
 #include "server/listener.h"
 #include "server/server.h"
 
@@ -70,8 +70,7 @@ static const char *date(struct smtpd_services *services)
 static void deliver(struct smtpd_services *services, struct delivery *delivery)
 {
     struct loop *loop = services->context;
-    loop->work_count++;
-    lane_deliver(&loop->server->lane, loop, delivery);
+    deliver_put(&loop->server->deliver_lane, loop, delivery);
 }
 
 struct spill {

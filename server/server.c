@@ -1,6 +1,7 @@
 #include "server/server.h"
 #include "protocol/mem.h"
 #include "server/clients.h"
+#include "server/deliver.h"
 #include "server/dnsbl_guard.h"
 #include "server/listener.h"
 #include "server/privilege.h"
@@ -352,7 +353,7 @@ int server_run(struct config *config)
     static struct server server;
     server.config = config_hold(config);
     server.clients = clients_new();
-    lane_init(&server.lane);
+    deliver_init(&server.deliver_lane);
     int code = prepare(&server);
     if (code != EX_OK)
         return code; /* the process ends: nothing needs freeing */
@@ -371,7 +372,7 @@ int server_run(struct config *config)
         free(server.loops[i - 1]);
     }
     clients_free(server.clients);
-    lane_fini(&server.lane);
+    lane_fini(&server.deliver_lane);
     log_sink_close(server.log_sink);
     config_release(server.config);
     return EX_OK;

@@ -15,7 +15,7 @@ struct server {
     struct config *config;      /* main thread: one reference */
     struct log_sink *log_sink;  /* owns; any thread */
     struct clients *clients;    /* owns; any thread */
-    struct lane lane;           /* any thread */
+    struct lane deliver_lane;   /* any thread */
     struct loop *loops[LOOPS_MAX]; /* owns */
     unsigned loop_count;
     atomic_uint ended_count;    /* loops that are drained */
