@@ -56,7 +56,7 @@ struct hit {
 static void note_odd(struct eval *e, const struct rule *r, const struct ip *odd)
 {
     char text[IP_TEXT_MAX];
-    eval_note(e, "dnsbl", "%s answers %s, which is no listing: the answer is ignored",
+    eval_note(e, "general", "%s answers %s, which is no listing: the answer is ignored",
               r->dnsbl->domain, ip_text(odd, text));
 }
 
@@ -264,7 +264,7 @@ enum verdict check_rbl(struct eval *e, const struct rule *r)
     if (hit.is_pending)
         return VERDICT_PENDING;
     if (hit.answer != NULL && hit.answer->status >= FACT_TEMPFAIL)
-        eval_note(e, "dnsbl", "%s could not be asked: the rule is passed over",
+        eval_note(e, "general", "%s could not be asked: the rule is passed over",
                   r->dnsbl->domain);
     return hit.is_hit ? refuse_listed(e, &hit) : VERDICT_DUNNO;
 }

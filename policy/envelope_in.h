@@ -35,6 +35,8 @@ struct envelope_in {
     const char *tls_protocol, *tls_cipher, *tls_sni; /* "" without TLS */
     int tls_bits;
     struct smtp_reply raised; /* defer_if_permit of an earlier stage (delay_reject = no) */
+    const char *date;     /* RFC 5322, of now */
+    bool is_delay_told;   /* the transaction has its X-Greylist: header */
     int64_t now_ms;
 };
 

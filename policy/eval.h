@@ -28,7 +28,8 @@ enum verdict { VERDICT_DUNNO, VERDICT_PERMIT, VERDICT_REJECT, VERDICT_PENDING };
 /* A line for the log that the evaluation wants written if it stands. */
 struct note {
     struct note *next;
-    const char *tag; /* "reject_warning", "warn", "info", "hold", "discard", "warning" */
+    const char *tag; /* "reject_warning", "warn", "info", "hold", "discard": about this client;
+                        "warning"; "general": a warning that is the same for all clients */
     const char *text;
 };
 

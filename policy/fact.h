@@ -24,6 +24,7 @@ enum fact_kind {
     FACT_MAP,    /* object: struct map; text: key; value: what was found */
     FACT_POLICY, /* object: struct policy_server; text: the request; value: the action */
     FACT_SLEEP,  /* text: "SECONDS place" */
+    FACT_GREYLIST, /* text: "WHO/SENDER/RECIPIENT<TAB>CLIENT"; value: greylist_print()'s */
     FACT_KIND_COUNT
 };
 

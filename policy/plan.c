@@ -240,3 +240,23 @@ void plan_check_relay(const struct policy *policy, struct problems *problems)
                    "neither this nor smtpd_recipient_restrictions refuses mail for other "
                    "domains: add reject_unauth_destination");
 }
+
+static bool list_uses(const struct rules_list *rules, const struct restriction *row)
+{
+    for (size_t i = 0; i < rules->count; i++)
+        if (rules->rules[i].row == row)
+            return true;
+    return false;
+}
+
+bool policy_uses(const struct policy *policy, const char *restriction)
+{
+    const struct restriction *row = restriction_find(span_of(restriction));
+    for (enum list_name list = 0; list < LIST_COUNT; list++)
+        if (list_uses(&policy->lists[list], row))
+            return true;
+    for (size_t i = 0; i < policy->class_count; i++)
+        if (list_uses(&policy->classes[i].rules, row))
+            return true;
+    return false;
+}

@@ -23,4 +23,7 @@ void plan_compile(struct rules_list *out, struct span text, const struct plan_co
 /* Adds an error unless relay or recipient list refuses what is not ours (spec 1.8). */
 void plan_check_relay(const struct policy *policy, struct problems *problems);
 
+/* Does any list or class hold this restriction? (Access tables may name it all the same.) */
+bool policy_uses(const struct policy *policy, const char *restriction);
+
 #endif

@@ -1,4 +1,5 @@
 #include "policy/policy.h"
+#include "policy/dnsbl.h"
 #include "policy/plan.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
@@ -46,6 +47,10 @@ static void compile_domains(struct policy *policy, const struct policy_source *s
         { &d->virtual_mailbox_domains, p->virtual_mailbox_domains, "virtual_mailbox_domains" },
         { &d->relay_domains, p->relay_domains, "relay_domains" },
         { &policy->mynetworks, p->mynetworks, "mynetworks" },
+        { &policy->greylist_exempt_clients, p->greylist_exempt_clients,
+          "greylist_exempt_clients" },
+        { &policy->greylist_exempt_recipients, p->greylist_exempt_recipients,
+          "greylist_exempt_recipients" },
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         match_list_compile(lists[i].list, lists[i].text, lists[i].parameter, &match);
@@ -128,6 +133,22 @@ static void compile_lists(struct policy *policy, const struct policy_source *sou
     plan_check_relay(policy, source->problems);
 }
 
+static void compile_greylist_dnswl(struct policy *policy, struct problems *problems)
+{
+    struct span rest = span_of(policy->params->greylist_exempt_dnswl), item;
+    while ((item = list_next(&rest)).len > 0) {
+        struct dnsbl *list = arena_alloc(&policy->memory, sizeof *list);
+        const char *error = dnsbl_parse(item, &policy->memory, list);
+        if (error != NULL) {
+            problems_error(problems, "greylist_exempt_dnswl", "\"%.*s\": %s", (int)item.len,
+                           item.at, error);
+            continue;
+        }
+        list->next = policy->greylist_dnswl;
+        policy->greylist_dnswl = list;
+    }
+}
+
 /* What would silently accept too much, or what has nowhere to go. */
 static void check_destinations(const struct policy *policy, struct problems *problems)
 {
@@ -185,6 +206,7 @@ struct policy *policy_new(const struct policy_source *source)
     compile_tables(policy, source);
     compile_transports(policy, source);
     compile_lists(policy, source);
+    compile_greylist_dnswl(policy, source->problems);
     check_destinations(policy, source->problems);
     return policy;
 }

@@ -52,7 +52,8 @@ struct policy {
     const struct params *params; /* shares */
     struct maps *maps;           /* shares */
     struct domains domains;
-    struct match_list mynetworks;
+    struct match_list mynetworks, greylist_exempt_clients, greylist_exempt_recipients;
+    struct dnsbl *greylist_dnswl;     /* greylist_exempt_dnswl */
     struct rules_list lists[LIST_COUNT];
     struct restriction_class *classes;
     size_t class_count;

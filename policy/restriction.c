@@ -23,6 +23,9 @@ const struct restriction restrictions[] = {
     { "check_policy_service", ARG_SERVER, check_policy_service, "ask a policy server",
       .flags = RESTRICTION_PERMITS },
 
+    { "check_greylist", ARG_NONE, check_greylist,
+      "ask strangers to come again; see the greylist_ parameters" },
+
     { "permit_mynetworks", ARG_NONE, check_mynetworks, "permit clients in mynetworks",
       .flags = RESTRICTION_PERMITS },
     { "permit_inet_interfaces", ARG_NONE, check_inet_interfaces, "permit this host",

@@ -57,6 +57,7 @@ enum verdict check_sleep(struct eval *e, const struct rule *r);
 enum verdict check_unauth_pipelining(struct eval *e, const struct rule *r);
 enum verdict check_plaintext_session(struct eval *e, const struct rule *r);
 enum verdict check_class(struct eval *e, const struct rule *r);
+enum verdict check_greylist(struct eval *e, const struct rule *r);
 enum verdict check_policy_service(struct eval *e, const struct rule *r);
 
 enum verdict check_mynetworks(struct eval *e, const struct rule *r);

@@ -147,6 +147,8 @@ void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_
         policy_client_ask(fetcher, q);
     else if (key->kind == FACT_SLEEP)
         ask_clock(q);
+    else if (key->kind == FACT_GREYLIST && fetcher->ask_greylist != NULL)
+        fetcher->ask_greylist(fetcher, q);
     else
         question_answer(q, FACT_TEMPFAIL, span_make("", 0), "nobody");
 }

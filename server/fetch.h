@@ -25,6 +25,7 @@ struct fetcher {
     struct policy_client *policy_clients; /* owns */
     void (*work_begun)(struct fetcher *fetcher); /* a question is under way off the loop */
     void (*work_done)(struct fetcher *fetcher);
+    void (*ask_greylist)(struct fetcher *fetcher, struct question *q); /* NULL: no store */
     bool is_closing;
 };
 

@@ -160,6 +160,12 @@ static void work_done(struct fetcher *fetcher)
     loop_work_done(loop_of(fetcher));
 }
 
+static void ask_greylist(struct fetcher *fetcher, struct question *q)
+{
+    struct loop *loop = loop_of(fetcher);
+    store_service_greylist(&loop->server->store, loop, q, wall_us(&loop->services) / 1000000);
+}
+
 static void init_handles(struct loop *loop)
 {
     uv_async_init(&loop->uv, &loop->wake, on_wake);
@@ -187,6 +193,7 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     };
     loop->fetcher.work_begun = work_begun;
     loop->fetcher.work_done = work_done;
+    loop->fetcher.ask_greylist = ask_greylist;
     return fetcher_init(&loop->fetcher, &loop->uv, &config->params);
 }
 

@@ -7,6 +7,7 @@
 #include "server/privilege.h"
 #include "server/reload.h"
 #include "server/tls.h"
+#include "policy/plan.h"
 #include "server/version.h"
 
 #include <dirent.h>
@@ -109,12 +110,22 @@ static void test_lists(struct server *server)
     dnsbl_guard_run(loop->fetcher.dns, server->config, &loop->log);
 }
 
+/* Is anything configured that has to be remembered? */
+static bool needs_store(const struct config *config)
+{
+    return policy_uses(config->policy, "check_greylist");
+}
+
 static void on_refresh(uv_timer_t *timer)
 {
     struct server *server = timer->data;
     if (server->is_refreshing)
         return;
     test_lists(server);
+    struct loop *loop = main_loop(server);
+    if (needs_store(server->config))
+        store_service_tick(&server->store, loop, server->config,
+                           loop->services.wall_us(&loop->services) / 1000000);
     struct refresh *r = xcalloc(1, sizeof *r);
     r->server = server;
     r->config = config_hold(server->config);
@@ -354,6 +365,9 @@ int server_run(struct config *config)
     server.config = config_hold(config);
     server.clients = clients_new();
     deliver_init(&server.deliver_lane);
+    char *store_dir = xprintf("%s/store", config->params.data_directory);
+    store_service_init(&server.store, store_dir, config->params.store_cache_mb);
+    free(store_dir);
     int code = prepare(&server);
     if (code != EX_OK)
         return code; /* the process ends: nothing needs freeing */
@@ -373,6 +387,7 @@ int server_run(struct config *config)
     }
     clients_free(server.clients);
     lane_fini(&server.deliver_lane);
+    store_service_fini(&server.store);
     log_sink_close(server.log_sink);
     config_release(server.config);
     return EX_OK;

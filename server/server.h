@@ -6,6 +6,7 @@
 
 #include "server/lane.h"
 #include "server/loop.h"
+#include "server/store.h"
 
 #include <stdatomic.h>
 
@@ -16,6 +17,7 @@ struct server {
     struct log_sink *log_sink;  /* owns; any thread */
     struct clients *clients;    /* owns; any thread */
     struct lane deliver_lane;   /* any thread */
+    struct store_service store; /* any thread */
     struct loop *loops[LOOPS_MAX]; /* owns */
     unsigned loop_count;
     atomic_uint ended_count;    /* loops that are drained */

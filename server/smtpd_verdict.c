@@ -79,7 +79,7 @@ static bool is_news(struct smtpd_services *services, const char *text)
 static void log_notes(struct smtpd *d)
 {
     for (const struct note *note = d->run.out.notes; note != NULL; note = note->next) {
-        bool is_general = strcmp(note->tag, "dnsbl") == 0;
+        bool is_general = strcmp(note->tag, "general") == 0;
         if (is_general && !is_news(d->services, note->text))
             continue;
         if (is_general || strcmp(note->tag, "warning") == 0)
@@ -303,6 +303,17 @@ static enum verdict evaluate_end_of_data(struct policy_run *run)
     return verdict;
 }
 
+/* One X-Greylist: header is enough for a message. */
+static bool is_delay_told(const struct smtpd *d)
+{
+    const char *template = d->config->params.greylist_header;
+    size_t name_len = strcspn(template, ":");
+    for (const struct text_item *p = d->prepends; p != NULL; p = p->next)
+        if (name_len > 0 && strncmp(p->text, template, name_len) == 0)
+            return true;
+    return false;
+}
+
 static void fill_envelope(struct smtpd *d, enum stage stage)
 {
     const struct smtp_session *s = &d->smtp;
@@ -317,7 +328,8 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
         .is_tls = s->is_tls, .is_out_of_turn = s->is_out_of_turn, .raised = d->raised,
         .is_stressed = d->services->is_stressed, .is_discarding = d->is_discard, .instance = d->instance,
         .tls_protocol = d->tls_protocol, .tls_cipher = d->tls_cipher, .tls_sni = d->tls_sni,
-        .tls_bits = d->tls_bits,
+        .tls_bits = d->tls_bits, .date = d->services->date(d->services),
+        .is_delay_told = is_delay_told(d),
         .now_ms = d->services->now_ms,
     };
     if (has_sender)
