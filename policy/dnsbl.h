@@ -28,6 +28,7 @@ struct dnsbl {
     const char *domain;   /* lower case */
     bool has_filter;
     struct dnsbl_field fields[4];
+    int weight;           /* in dns_list_sites */
     bool is_by_name;      /* asked with names, not addresses: another self-test */
     atomic_bool is_suspended;
 };

@@ -29,7 +29,8 @@ enum verdict { VERDICT_DUNNO, VERDICT_PERMIT, VERDICT_REJECT, VERDICT_PENDING };
 struct note {
     struct note *next;
     const char *tag; /* "reject_warning", "warn", "info", "hold", "discard": about this client;
-                        "warning"; "general": a warning that is the same for all clients */
+                        "warning"; "general": a warning that is the same for all clients;
+                        "event": a line as it stands */
     const char *text;
 };
 

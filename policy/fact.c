@@ -5,7 +5,8 @@ const char *const fact_kind_names[FACT_KIND_COUNT] = {
     [FACT_A] = "A",     [FACT_AAAA] = "AAAA", [FACT_MX] = "MX",
     [FACT_NS] = "NS",   [FACT_PTR] = "PTR",   [FACT_TXT] = "TXT",
     [FACT_MAP] = "MAP", [FACT_POLICY] = "POLICY", [FACT_SLEEP] = "SLEEP",
-    [FACT_GREYLIST] = "GREYLIST",
+    [FACT_GREYLIST] = "GREYLIST", [FACT_GREET] = "GREET",
+    [FACT_REMEMBERED] = "REMEMBERED",
 };
 
 enum fact_kind fact_kind_find(struct span name)

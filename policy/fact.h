@@ -25,6 +25,8 @@ enum fact_kind {
     FACT_POLICY, /* object: struct policy_server; text: the request; value: the action */
     FACT_SLEEP,  /* text: "SECONDS place" */
     FACT_GREYLIST, /* text: "WHO/SENDER/RECIPIENT<TAB>CLIENT"; value: greylist_print()'s */
+    FACT_GREET,      /* text: MS to wait; value: "quiet", or "talked BYTES MS TEXT" */
+    FACT_REMEMBERED, /* text: "greet ADDRESS"; found: remembered */
     FACT_KIND_COUNT
 };
 

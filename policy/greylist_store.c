@@ -206,7 +206,7 @@ static bool is_expired(void *context, const struct store_key *key, const void *v
     int64_t until_s = 0;
     char tag = (char)key->bytes[0];
     bool is_stale = false;
-    if (tag == 'E' && size >= sizeof until_s) {
+    if ((tag == 'E' || tag == 'G') && size >= sizeof until_s) {
         memcpy(&until_s, value, sizeof until_s);
         is_stale = until_s != 0 && until_s < s->now_s;
     } else if ((tag == 'T' || tag == 'C' || tag == 'P') && size >= STORED_HEAD) {

@@ -1,7 +1,8 @@
 /* greylist_store - greylist records in the store (store_db.h): decisions in batches, expiry in
  * steps, and what "postern greylist" does.
  * Records: by tag 'T' triplets, 'C' clients, 'P' clients with a sender domain, 'A' allowed by
- *         hand, 'E' expected recipients. A triplet keeps the first GREYLIST_LABEL_MAX bytes of
+ *         hand, 'E' expected recipients. (The sweep also removes what the server remembers under
+ *         'G' until its time is over.) A triplet keeps the first GREYLIST_LABEL_MAX bytes of
  *         "sender>recipient" for whoever lists it. What was allowed or is expected is also held in
  *         memory, as every decision asks for it.
  * Errors: those of store_db.h; a batch that fails changes nothing.

@@ -1,5 +1,6 @@
 #include "policy/policy.h"
 #include "policy/dnsbl.h"
+#include "policy/greet.h"
 #include "policy/plan.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
@@ -49,6 +50,7 @@ static void compile_domains(struct policy *policy, const struct policy_source *s
         { &policy->mynetworks, p->mynetworks, "mynetworks" },
         { &policy->greylist_exempt_clients, p->greylist_exempt_clients,
           "greylist_exempt_clients" },
+        { &policy->greet_exempt_clients, p->greet_exempt_clients, "greet_exempt_clients" },
         { &policy->greylist_exempt_recipients, p->greylist_exempt_recipients,
           "greylist_exempt_recipients" },
     };
@@ -133,19 +135,20 @@ static void compile_lists(struct policy *policy, const struct policy_source *sou
     plan_check_relay(policy, source->problems);
 }
 
-static void compile_greylist_dnswl(struct policy *policy, struct problems *problems)
+/* Lists that stand outside of restriction lists; the last one comes first. */
+static void compile_dnsbls(struct policy *policy, const char *text, const char *parameter,
+                           struct dnsbl **out, struct problems *problems)
 {
-    struct span rest = span_of(policy->params->greylist_exempt_dnswl), item;
+    struct span rest = span_of(text), item;
     while ((item = list_next(&rest)).len > 0) {
         struct dnsbl *list = arena_alloc(&policy->memory, sizeof *list);
-        const char *error = dnsbl_parse(item, &policy->memory, list);
+        const char *error = greet_parse_site(item, &policy->memory, list);
         if (error != NULL) {
-            problems_error(problems, "greylist_exempt_dnswl", "\"%.*s\": %s", (int)item.len,
-                           item.at, error);
+            problems_error(problems, parameter, "\"%.*s\": %s", (int)item.len, item.at, error);
             continue;
         }
-        list->next = policy->greylist_dnswl;
-        policy->greylist_dnswl = list;
+        list->next = *out;
+        *out = list;
     }
 }
 
@@ -206,7 +209,10 @@ struct policy *policy_new(const struct policy_source *source)
     compile_tables(policy, source);
     compile_transports(policy, source);
     compile_lists(policy, source);
-    compile_greylist_dnswl(policy, source->problems);
+    compile_dnsbls(policy, policy->params->greylist_exempt_dnswl, "greylist_exempt_dnswl",
+                   &policy->greylist_dnswl, source->problems);
+    compile_dnsbls(policy, policy->params->dns_list_sites, "dns_list_sites", &policy->sites,
+                   source->problems);
     check_destinations(policy, source->problems);
     return policy;
 }

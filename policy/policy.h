@@ -54,6 +54,8 @@ struct policy {
     struct domains domains;
     struct match_list mynetworks, greylist_exempt_clients, greylist_exempt_recipients;
     struct dnsbl *greylist_dnswl;     /* greylist_exempt_dnswl */
+    struct match_list greet_exempt_clients;
+    struct dnsbl *sites;              /* dns_list_sites */
     struct rules_list lists[LIST_COUNT];
     struct restriction_class *classes;
     size_t class_count;

@@ -262,7 +262,8 @@ static bool next_denied(struct smtp_session *s, struct span *in)
 static void greet(struct smtp_session *s)
 {
     s->state = SMTP_STATE_COMMAND;
-    if (s->has_talked_early && s->params->smtpd_forbid_unauth_pipelining) {
+    if (s->has_talked_early && !s->may_talk_early
+        && s->params->smtpd_forbid_unauth_pipelining) {
         smtp_say(s, 554, "5.5.0", "Error: SMTP protocol synchronization");
         smtp_close(s, SMTP_CLOSE_SYNC);
         return;

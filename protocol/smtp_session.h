@@ -126,6 +126,7 @@ struct smtp_session {
     char *helo; /* owns; NULL: none yet */
     bool is_esmtp, is_tls;
     bool has_talked_early; /* set by the driver: input was waiting before the banner */
+    bool may_talk_early;   /* set by the driver: that was judged already */
     bool is_out_of_turn;   /* sticky: what reject_unauth_pipelining looks at */
     bool has_bare_lf;      /* for the disconnect line */
 

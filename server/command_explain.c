@@ -186,8 +186,10 @@ static void ask(struct smtpd *d, const struct fact_key *key)
     bool was_asking = x->is_asking;
     if (learn_given(x, key))
         return;
-    if (key->kind == FACT_SLEEP) {
-        learn(d, key, FACT_FOUND, "", "skipped");
+    if (key->kind == FACT_SLEEP || key->kind == FACT_GREET) {
+        learn(d, key, FACT_FOUND, key->kind == FACT_GREET ? "quiet" : "", "skipped");
+    } else if (key->kind == FACT_REMEMBERED) {
+        learn(d, key, FACT_NOT_FOUND, "", "not asked");
     } else if (key->kind == FACT_POLICY && !x->options->asks_policy) {
         learn(d, key, FACT_FOUND, "DUNNO", "not asked");
     } else if (x->options->is_offline && key->kind != FACT_MAP) {

@@ -1,6 +1,7 @@
 #include "server/conn.h"
 #include "protocol/mem.h"
 #include "protocol/proxy.h"
+#include "protocol/text.h"
 #include "server/clients.h"
 #include "server/listener.h"
 #include "server/server.h"
@@ -66,6 +67,8 @@ void conn_close(struct conn *c, const char *error)
     clients_disconnect(server->clients, &c->smtpd.client_ip, &c->smtpd.config->params,
                        c->loop->services.now_ms);
     fetch_leave(&c->asker);
+    free((void *)(uintptr_t)c->greet.text.at);
+    c->greet.text.at = NULL;
     stop_sleep(c);
     smtpd_fini(&c->smtpd);
     tls_stream_free(c->tls);
@@ -466,10 +469,59 @@ static void on_fact(struct asker *asker, const struct fact *fact)
         conn_resume(c);
 }
 
+/* ------------------------------------------------------------ the pause before the banner */
+
+/* It is over: because the time is, or because the client could not wait. */
+static void end_greet(struct conn *c, struct span value)
+{
+    struct fact fact = { .key = c->greet, .status = FACT_FOUND, .value = value,
+                         .source = "client" };
+    char *text = (char *)(uintptr_t)c->greet.text.at;
+    c->greet = (struct fact_key){ .text = { NULL, 0 } };
+    stop_sleep(c);
+    on_fact(&c->asker, &fact);
+    free(text);
+}
+
+static void on_greet_over(uv_timer_t *timer)
+{
+    if (timer->data != NULL)
+        end_greet(timer->data, SPAN_LITERAL("quiet"));
+}
+
+static void client_talked(struct conn *c)
+{
+    struct buf value = { 0 };
+    int64_t waited_ms = c->loop->services.now_ms - c->greet_began_ms;
+    buf_printf(&value, "talked %zu %lld ", c->held.len, (long long)waited_ms);
+    text_escape(&value, buf_span(&c->held), 100);
+    end_greet(c, buf_span(&value));
+    buf_fini(&value);
+}
+
+static void begin_greet(struct conn *c, const struct fact_key *key)
+{
+    uint64_t pause_ms = 0;
+    span_to_u64(key->text, 3600000, &pause_ms);
+    c->greet = *key;
+    c->greet.text.at = xprintf("%.*s", (int)key->text.len, key->text.at);
+    c->greet_began_ms = c->loop->services.now_ms;
+    c->sleep = xcalloc(1, sizeof *c->sleep);
+    uv_timer_init(&c->loop->uv, c->sleep);
+    c->sleep->data = c;
+    uv_timer_start(c->sleep, on_greet_over, pause_ms, 0);
+    c->is_waiting = true; /* what is read now is kept */
+    start_reading(c);
+}
+
 void conn_ask(struct smtpd *d, const struct fact_key *key)
 {
     struct conn *c = d->conn;
     bool was_asking = c->is_asking;
+    if (key->kind == FACT_GREET) {
+        begin_greet(c, key);
+        return;
+    }
     c->is_asking = true;
     fetch_fact(&c->loop->fetcher, &c->asker, key);
     c->is_asking = was_asking;
@@ -546,7 +598,7 @@ static void on_eof(struct conn *c, ssize_t status)
 {
     c->has_eof = true;
     stop_reading(c);
-    if (c->is_waiting && c->phase == CONN_SMTP)
+    if (c->is_waiting && c->phase == CONN_SMTP && c->greet.text.at == NULL)
         return; /* what it asked for is still done, and noticed then */
     conn_close(c, status == UV_EOF ? NULL : uv_strerror((int)status));
 }
@@ -572,6 +624,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     if (c->is_waiting) { /* one read is kept, then the client waits */
         buf_add(c->tls != NULL ? &c->held_cipher : &c->held, bytes);
         stop_reading(c);
+        if (c->greet.text.at != NULL && c->tls == NULL)
+            client_talked(c);
         return;
     }
     *(c->tls != NULL ? &c->cipher : &c->in) = bytes;

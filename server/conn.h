@@ -32,7 +32,9 @@ struct conn {
     struct loop *loop;        /* lent */
     struct smtpd smtpd;       /* owns */
     struct tls_stream *tls;   /* owns: NULL in plain text */
-    uv_timer_t *sleep;        /* owns: while a reply is held back */
+    uv_timer_t *sleep;        /* owns: while a reply is held back, or the banner */
+    struct fact_key greet;    /* of the pause before the banner; text: owned, NULL: no pause */
+    int64_t greet_began_ms;
     struct asker asker;       /* questions under way; they find out when we go */
     struct span in, cipher;   /* input of the callback at hand: plain, encrypted */
     struct buf held, held_cipher; /* owns: input that waits */

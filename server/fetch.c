@@ -136,6 +136,11 @@ void fetch_leave(struct asker *asker)
     asker->questions = NULL;
 }
 
+static bool is_stored(enum fact_kind kind)
+{
+    return kind == FACT_GREYLIST || kind == FACT_REMEMBERED;
+}
+
 void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_key *key)
 {
     struct question *q = question_new(fetcher, asker, key);
@@ -147,8 +152,8 @@ void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_
         policy_client_ask(fetcher, q);
     else if (key->kind == FACT_SLEEP)
         ask_clock(q);
-    else if (key->kind == FACT_GREYLIST && fetcher->ask_greylist != NULL)
-        fetcher->ask_greylist(fetcher, q);
+    else if (is_stored(key->kind) && fetcher->ask_store != NULL)
+        fetcher->ask_store(fetcher, q);
     else
         question_answer(q, FACT_TEMPFAIL, span_make("", 0), "nobody");
 }

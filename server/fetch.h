@@ -25,7 +25,8 @@ struct fetcher {
     struct policy_client *policy_clients; /* owns */
     void (*work_begun)(struct fetcher *fetcher); /* a question is under way off the loop */
     void (*work_done)(struct fetcher *fetcher);
-    void (*ask_greylist)(struct fetcher *fetcher, struct question *q); /* NULL: no store */
+    /* FACT_GREYLIST, FACT_REMEMBERED; NULL: there is no store. */
+    void (*ask_store)(struct fetcher *fetcher, struct question *q);
     bool is_closing;
 };
 

@@ -160,10 +160,21 @@ static void work_done(struct fetcher *fetcher)
     loop_work_done(loop_of(fetcher));
 }
 
-static void ask_greylist(struct fetcher *fetcher, struct question *q)
+static void ask_store(struct fetcher *fetcher, struct question *q)
 {
     struct loop *loop = loop_of(fetcher);
-    store_service_greylist(&loop->server->store, loop, q, wall_us(&loop->services) / 1000000);
+    int64_t wall_s = wall_us(&loop->services) / 1000000;
+    if (q->key.kind == FACT_GREYLIST)
+        store_service_greylist(&loop->server->store, loop, q, wall_s);
+    else
+        store_service_recall(&loop->server->store, loop, q, wall_s);
+}
+
+static void remember(struct smtpd *d, const char *text, int64_t ttl_ms)
+{
+    struct loop *loop = d->services->context;
+    int64_t wall_s = wall_us(&loop->services) / 1000000;
+    store_service_remember(&loop->server->store, loop, text, wall_s + ttl_ms / 1000);
 }
 
 static void init_handles(struct loop *loop)
@@ -189,11 +200,11 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     init_handles(loop);
     loop->services = (struct smtpd_services){
         .log = &loop->log, .clients = server->clients, .context = loop, .loop_index = index,
-        .wall_us = wall_us, .date = date, .ask = conn_ask, .deliver = deliver, .spill = spill,
+        .wall_us = wall_us, .date = date, .ask = conn_ask, .remember = remember, .deliver = deliver, .spill = spill,
     };
     loop->fetcher.work_begun = work_begun;
     loop->fetcher.work_done = work_done;
-    loop->fetcher.ask_greylist = ask_greylist;
+    loop->fetcher.ask_store = ask_store;
     return fetcher_init(&loop->fetcher, &loop->uv, &config->params);
 }
 

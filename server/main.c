@@ -17,6 +17,8 @@ static const struct {
       "show parameters: all, changed, default, as JSON" },
     { "explain", command_explain, "--client IP [--helo H] [--from S] [--to R] ...",
       "why it would be taken or refused" },
+    { "greylist", command_greylist, "list [TEXT] | stats | allow | forget | expect ...",
+      "the greylist, while the server runs or not" },
     { "map", command_map, "query TYPE:NAME KEY | make TYPE:FILE", "look up, or build, a table" },
     { "version", command_version, "", "version and libraries" },
 };

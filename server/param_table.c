@@ -70,12 +70,13 @@ static const char *store_bool(struct span value, bool *out)
 static const char *store_number(const struct param_row *row, struct span value,
                                 long long *out, struct arena *memory)
 {
+    bool is_negative = row->min < 0 && value.len > 0 && value.at[0] == '-';
     uint64_t n;
-    if (!span_to_u64(value, INT64_MAX, &n))
+    if (!span_to_u64(span_skip(value, is_negative), INT64_MAX, &n))
         return "must be a decimal number";
-    if ((long long)n < row->min || (long long)n > row->max)
+    *out = is_negative ? -(long long)n : (long long)n;
+    if (*out < row->min || *out > row->max)
         return arena_printf(memory, "must be between %lld and %lld", row->min, row->max);
-    *out = (long long)n;
     return NULL;
 }
 

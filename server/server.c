@@ -113,7 +113,7 @@ static void test_lists(struct server *server)
 /* Is anything configured that has to be remembered? */
 static bool needs_store(const struct config *config)
 {
-    return policy_uses(config->policy, "check_greylist");
+    return config->params.greet_pause > 0 || policy_uses(config->policy, "check_greylist");
 }
 
 static void on_refresh(uv_timer_t *timer)
@@ -169,6 +169,7 @@ static void on_drain_over(uv_timer_t *timer)
 static void drain(struct server *server)
 {
     server->is_draining = true;
+    control_close(server->control);
     log_line(&main_loop(server)->log, "master", 0, "terminating: no new connections");
     uv_timer_stop(&server->refresh);
     uv_timer_start(&server->refresh, on_drain_over, DRAIN_MS, 0);
@@ -356,6 +357,11 @@ static int prepare(struct server *server)
         return EX_CONFIG;
     }
     sweep_spool(p);
+    server->control = control_open(main_loop(server), p->control_socket, &error);
+    if (error != NULL) {
+        fatal(p->control_socket, error);
+        return EX_CANTCREAT;
+    }
     return EX_OK;
 }
 

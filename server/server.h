@@ -4,6 +4,7 @@
 #ifndef POSTERN_SERVER_H
 #define POSTERN_SERVER_H
 
+#include "server/control.h"
 #include "server/lane.h"
 #include "server/loop.h"
 #include "server/store.h"
@@ -27,6 +28,7 @@ struct server {
     atomic_bool is_space_low;   /* queue_minfree */
 
     /* main thread: loop 0 */
+    struct control *control;    /* owns: the command line's door */
     bool is_reloading, is_refreshing, is_draining;
     const struct config *lists_tested; /* whose DNS lists were tested last; only compared */
     int64_t lists_tested_ms;

@@ -11,6 +11,7 @@
 #ifndef POSTERN_SMTPD_H
 #define POSTERN_SMTPD_H
 
+#include "policy/greet.h"
 #include "policy/route.h"
 #include "policy/run.h"
 #include "protocol/smtp_session.h"
@@ -46,6 +47,8 @@ struct smtpd_services {
     void (*decided)(struct smtpd *d, enum verdict verdict);
     /* Fetches a fact; smtpd_learn() now or later. */
     void (*ask)(struct smtpd *d, const struct fact_key *key);
+    /* Remembers a text for so long (FACT_REMEMBERED); may be NULL. */
+    void (*remember)(struct smtpd *d, const char *text, int64_t ttl_ms);
     /* Makes a delivery durable; smtpd_delivered() later, with or without its owner. */
     void (*deliver)(struct smtpd_services *services, struct delivery *delivery);
     /* intake_spill() on a work thread; smtpd_spilled() later, with or without its owner. */
@@ -71,6 +74,7 @@ struct smtpd {
     struct policy_run run;            /* owns */
     struct envelope_in in;
     struct facts facts;               /* owns */
+    struct greet greet;               /* what was found before the banner */
     struct smtp_reply raised;         /* defer_if_permit of client, HELO or sender list */
     struct arena raised_memory;       /* owns: its texts */
     struct target *targets;           /* of the RCPT at hand, in run.out.memory */
@@ -91,7 +95,7 @@ struct smtpd {
     struct arena answer_memory;       /* owns */
     struct buf rescue;                /* owns: input moved out of the intake's way */
     bool is_traced;                   /* decisions tell which rules ran on what */
-    bool is_from_connect;             /* "connect from" was logged */
+    bool is_greeted;                  /* "connect from" was logged */
     char *tls_text;                   /* owns: "TLSv1.3 with cipher ..." */
     char *tls_protocol, *tls_cipher, *tls_sni; /* owns: its parts, for policy servers */
     int tls_bits;

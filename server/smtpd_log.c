@@ -140,7 +140,7 @@ static void log_reason(struct smtpd *d, const char *error)
 void smtpd_log_disconnect(struct smtpd *d, const char *error)
 {
     struct buf line = { 0 };
-    if (!d->is_from_connect)
+    if (!d->is_greeted)
         return;
     log_reason(d, error);
     add_counts(&d->smtp, &line);

@@ -82,7 +82,9 @@ static void log_notes(struct smtpd *d)
         bool is_general = strcmp(note->tag, "general") == 0;
         if (is_general && !is_news(d->services, note->text))
             continue;
-        if (is_general || strcmp(note->tag, "warning") == 0)
+        if (strcmp(note->tag, "event") == 0)
+            smtpd_log(d, "smtpd", "%s", note->text);
+        else if (is_general || strcmp(note->tag, "warning") == 0)
             smtpd_log(d, "smtpd", "warning: %s", note->text);
         else
             smtpd_log_reject(d, note->tag, command_name(d), note->text);
@@ -231,8 +233,12 @@ static enum verdict evaluate_rcpt(struct policy_run *run)
     struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
     struct eval eval;
     const char *text;
-    enum verdict verdict = policy_evaluate(run->policy, run->in, run->facts, &run->out);
     d->targets = NULL;
+    if (d->greet.action == GREET_ENFORCE) {
+        run->out.reply = d->greet.reply;
+        return VERDICT_REJECT;
+    }
+    enum verdict verdict = policy_evaluate(run->policy, run->in, run->facts, &run->out);
     if (verdict == VERDICT_REJECT || verdict == VERDICT_PENDING || run->out.is_discard
         || d->is_discard)
         return verdict;
@@ -243,26 +249,78 @@ static enum verdict evaluate_rcpt(struct policy_run *run)
     return verdict_of_route(d, status, text);
 }
 
-/* Who is it? Then the client list, if it does not wait for RCPT. */
+static void name_client(struct smtpd *d, const struct client_name *found)
+{
+    struct smtp_peer *peer = &d->smtp.peer;
+    if (peer->name_status != SMTP_NAME_UNASKED)
+        return;
+    smtp_peer_set_name(peer, found->name, found->name_status);
+    smtp_peer_set_reverse(peer, found->reverse_name, found->reverse_status);
+}
+
+/* Who is it, and does it wait for its turn? All of that is found out at the same time. */
+static enum verdict meet_client(struct smtpd *d)
+{
+    struct policy_run *run = &d->run;
+    struct client_name found = { 0 };
+    struct eval eval;
+    enum verdict name = VERDICT_DUNNO, greet = VERDICT_DUNNO;
+    eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
+    if (d->smtp.peer.name_status == SMTP_NAME_UNASKED) {
+        eval_begin_step(&eval, "client name");
+        name = client_name_find(&eval, &found);
+    }
+    struct fact_key missing = run->out.missing;
+    if (!d->is_greeted) {
+        eval_begin_step(&eval, "greeting");
+        greet = greet_evaluate(&eval, &d->greet);
+    }
+    if (name == VERDICT_PENDING && greet == VERDICT_PENDING
+        && run->out.also_count < OUTCOME_ALSO_MAX)
+        run->out.also[run->out.also_count++] = missing;
+    else if (name == VERDICT_PENDING)
+        run->out.missing = missing;
+    if (name == VERDICT_PENDING || greet == VERDICT_PENDING)
+        return VERDICT_PENDING;
+    name_client(d, &found);
+    return VERDICT_DUNNO;
+}
+
+static const char *keep_greet(struct smtpd *d, const char *text)
+{
+    return arena_text(&d->smtp.peer.memory, span_of(text));
+}
+
+static void greet_client(struct smtpd *d)
+{
+    if (d->is_greeted)
+        return;
+    d->is_greeted = true;
+    smtpd_log(d, "smtpd", "connect from %s", smtpd_client(d));
+    d->smtp.is_out_of_turn |= d->greet.has_talked;
+    d->smtp.may_talk_early = d->greet.has_talked; /* pregreet_action has judged that */
+    if (d->greet.reply.code != 0) {
+        d->greet.reply.text = keep_greet(d, d->greet.reply.text);
+        d->greet.reply.enhanced = keep_greet(d, d->greet.reply.enhanced);
+    }
+    if (d->greet.is_to_be_remembered && d->services->remember != NULL) {
+        const char *text = arena_printf(&d->run.out.memory, "greet %s", d->smtp.peer.address);
+        d->services->remember(d, text, d->smtp.params->greet_ttl);
+    }
+}
+
+/* Then the client list, if it does not wait for RCPT. */
 static enum verdict evaluate_connect(struct policy_run *run)
 {
     struct smtpd *d = (struct smtpd *)(void *)((char *)run - offsetof(struct smtpd, run));
-    struct smtp_peer *peer = &d->smtp.peer;
-    struct eval eval;
-    struct client_name found;
-    if (peer->name_status == SMTP_NAME_UNASKED) {
-        eval_begin(&eval, run->policy, run->in, run->facts, &run->out);
-        eval_begin_step(&eval, "client name");
-        if (client_name_find(&eval, &found) == VERDICT_PENDING)
-            return VERDICT_PENDING;
-        smtp_peer_set_name(peer, found.name, found.name_status);
-        smtp_peer_set_reverse(peer, found.reverse_name, found.reverse_status);
-    }
-    if (!d->is_from_connect)
-        smtpd_log(d, "smtpd", "connect from %s", smtpd_client(d));
-    d->is_from_connect = true;
+    if (meet_client(d) == VERDICT_PENDING)
+        return VERDICT_PENDING;
+    greet_client(d);
     set_features(d); /* some lists know clients by name */
-    return policy_evaluate(run->policy, run->in, run->facts, &run->out);
+    if (d->greet.action != GREET_DROP)
+        return policy_evaluate(run->policy, run->in, run->facts, &run->out);
+    run->out.reply = d->greet.reply;
+    return VERDICT_REJECT;
 }
 
 /* REDIRECT and BCC: where do they lead? Only to addresses of our own. */

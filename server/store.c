@@ -9,9 +9,11 @@
 enum { RETRY_MS = 60000, CHECKPOINT_MS = 5000, SWEEP_MS = 3600 * 1000, FULL_RETRY_MS = 10000 };
 
 /* What travels on the lane; the kinds differ in what run() does with them. */
+enum job_kind { JOB_OPEN, JOB_DECIDE, JOB_SWEEP, JOB_CHECKPOINT, JOB_RECALL, JOB_REMEMBER };
+
 struct job {
     struct lane_item item;
-    enum { JOB_OPEN, JOB_DECIDE, JOB_SWEEP, JOB_CHECKPOINT } kind;
+    enum job_kind kind;
     struct store_service *service;
     int rc;
     /* JOB_OPEN */
@@ -25,6 +27,10 @@ struct job {
     struct store_key at;
     int removed;
     bool is_done;
+    /* JOB_RECALL, JOB_REMEMBER */
+    char *text; /* owns */
+    int64_t until_s;
+    bool is_found;
 };
 
 struct greylist_params store_greylist_params(const struct params *p)
@@ -87,6 +93,36 @@ static void run_command(struct store_service *s, struct store_command *c)
     c->rc = judge(s, c->rc);
 }
 
+/* A text with a time until which it counts; tag 'G'. */
+static int run_recall(struct store_service *s, struct job *job)
+{
+    struct store_key key;
+    int64_t until_s = 0;
+    size_t size;
+    store_key(s->store, 'G', span_of(job->text), &key);
+    int rc = store_begin(s->store);
+    if (rc != 0)
+        return rc;
+    rc = store_get(s->store, &key, &until_s, sizeof until_s, &size);
+    store_abort(s->store); /* nothing was written */
+    job->is_found = rc == 0 && size == sizeof until_s && until_s > job->now_s;
+    return rc == STORE_NOT_FOUND ? 0 : rc;
+}
+
+static int run_remember(struct store_service *s, struct job *job)
+{
+    struct store_key key;
+    store_key(s->store, 'G', span_of(job->text), &key);
+    int rc = store_begin(s->store);
+    if (rc != 0)
+        return rc;
+    rc = store_put(s->store, &key, &job->until_s, sizeof job->until_s);
+    if (rc == 0)
+        return store_commit(s->store);
+    store_abort(s->store);
+    return rc;
+}
+
 static void on_command_done(struct loop *loop, struct lane_item *item);
 
 static void run_job(struct store_service *s, struct job *job)
@@ -100,6 +136,10 @@ static void run_job(struct store_service *s, struct job *job)
                                                 &job->at, &job->removed, &job->is_done));
     else if (job->kind == JOB_CHECKPOINT)
         job->rc = judge(s, store_checkpoint(s->store));
+    else if (job->kind == JOB_RECALL)
+        job->rc = judge(s, run_recall(s, job));
+    else if (job->kind == JOB_REMEMBER)
+        job->rc = judge(s, run_remember(s, job));
 }
 
 static void run_batch(struct lane *lane, struct lane_item *batch)
@@ -136,7 +176,7 @@ void store_service_fini(struct store_service *s)
 
 /* ------------------------------------------------------------ housekeeping */
 
-static struct job *new_job(struct store_service *s, int kind,
+static struct job *new_job(struct store_service *s, enum job_kind kind,
                            void (*done)(struct loop *loop, struct lane_item *item))
 {
     struct job *job = xcalloc(1, sizeof *job);
@@ -256,6 +296,54 @@ void store_service_greylist(struct store_service *s, struct loop *loop, struct q
         .key = q->key.text, .params = store_greylist_params(&q->config->params),
         .now_s = wall_s,
     };
+    lane_put(&s->lane, loop, &job->item);
+}
+
+/* ------------------------------------------------------------ what is remembered */
+
+static void on_recalled(struct loop *loop, struct lane_item *item)
+{
+    struct job *job = (struct job *)(void *)item;
+    struct question *q = job->question;
+    enum fact_status status = job->rc != 0     ? FACT_TEMPFAIL
+                              : job->is_found ? FACT_FOUND
+                                              : FACT_NOT_FOUND;
+    (void)loop;
+    free(job->text);
+    free(job);
+    question_answer(q, status, span_make("", 0), "store");
+}
+
+void store_service_recall(struct store_service *s, struct loop *loop, struct question *q,
+                          int64_t wall_s)
+{
+    if (atomic_load(&s->state) != STORE_IS_OPEN) {
+        question_answer(q, FACT_TEMPFAIL, span_make("", 0), "store not open");
+        return;
+    }
+    struct job *job = new_job(s, JOB_RECALL, on_recalled);
+    job->question = q;
+    job->now_s = wall_s;
+    job->text = xprintf("%.*s", (int)q->key.text.len, q->key.text.at);
+    lane_put(&s->lane, loop, &job->item);
+}
+
+static void on_remembered(struct loop *loop, struct lane_item *item)
+{
+    struct job *job = (struct job *)(void *)item;
+    (void)loop;
+    free(job->text);
+    free(job);
+}
+
+void store_service_remember(struct store_service *s, struct loop *loop, const char *text,
+                            int64_t until_s)
+{
+    if (atomic_load(&s->state) != STORE_IS_OPEN)
+        return;
+    struct job *job = new_job(s, JOB_REMEMBER, on_remembered);
+    job->text = xstrdup(text);
+    job->until_s = until_s;
     lane_put(&s->lane, loop, &job->item);
 }
 

@@ -47,6 +47,12 @@ void store_service_tick(struct store_service *s, struct loop *loop, struct confi
 void store_service_greylist(struct store_service *s, struct loop *loop, struct question *q,
                             int64_t wall_s);
 
+/* FACT_REMEMBERED: was this text remembered, and is its time not over? */
+void store_service_recall(struct store_service *s, struct loop *loop, struct question *q,
+                          int64_t wall_s);
+void store_service_remember(struct store_service *s, struct loop *loop, const char *text,
+                            int64_t until_s);
+
 /* One step of a "postern greylist" command. done() gets the text; more steps while
  * !command->is_done. */
 struct store_command {
