@@ -93,8 +93,10 @@ static inline const char *scratch_list(const struct scratch *s, const char *name
     int fd = openat(s->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     buf_clear(out);
-    if (dir == NULL)
-        return "-";
+    if (dir == NULL) {
+        buf_puts(out, "-");
+        return buf_text(out);
+    }
     for (struct dirent *e; (e = readdir(dir)) != NULL && count < ARRAY_LEN(names);)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             names[count++] = xstrdup(e->d_name);
@@ -114,6 +116,8 @@ static inline size_t scratch_count(const struct scratch *s, const char *name)
     size_t count = 0;
     while (span_next_word(&rest).len > 0)
         count++;
+    if (strcmp(buf_text(&names), "-") == 0)
+        count = 0;
     buf_fini(&names);
     return count;
 }
