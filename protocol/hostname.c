@@ -48,6 +48,13 @@ bool hostname_is_valid(struct span name, bool utf8_ok)
     }
 }
 
+/* 0.x.x.x is no host; 0.0.0.0 itself is let through, as Postfix does (spec 2.11). */
+static bool is_zero_network(const struct ip *ip)
+{
+    return ip->family == 4 && ip->bytes[0] == 0
+           && (ip->bytes[1] | ip->bytes[2] | ip->bytes[3]) != 0;
+}
+
 bool address_literal_parse(struct span text, struct ip *ip)
 {
     static const struct span prefix = { "IPv6:", 5 };
@@ -58,5 +65,5 @@ bool address_literal_parse(struct span text, struct ip *ip)
     if (has_prefix)
         inner = span_skip(inner, prefix.len);
     bool has_colon = span_find(inner, ':') < inner.len;
-    return has_colon == has_prefix && ip_parse(inner, ip);
+    return has_colon == has_prefix && ip_parse(inner, ip) && !is_zero_network(ip);
 }

@@ -19,6 +19,12 @@ static bool v1_port(struct span word, uint16_t *port)
     return true;
 }
 
+static bool v1_address(struct span word, bool is_v6, struct ip *ip)
+{
+    bool has_colons = span_find(word, ':') < word.len;
+    return has_colons == is_v6 && ip_parse(word, ip);
+}
+
 static bool v1_fields(struct span line, struct proxy_header *out)
 {
     struct span words[6];
@@ -27,10 +33,8 @@ static bool v1_fields(struct span line, struct proxy_header *out)
     bool is_v6 = span_equals(words[1], SPAN_LITERAL("TCP6"));
     if ((!is_v6 && !span_equals(words[1], SPAN_LITERAL("TCP4"))) || span_trim(line).len > 0)
         return false;
-    bool has_colons = span_find(words[2], ':') < words[2].len;
-    return has_colons == is_v6 && ip_parse(words[2], &out->client)
-           && ip_parse(words[3], &out->server) && v1_port(words[4], &out->client_port)
-           && v1_port(words[5], &out->server_port);
+    return v1_address(words[2], is_v6, &out->client) && v1_address(words[3], is_v6, &out->server)
+           && v1_port(words[4], &out->client_port) && v1_port(words[5], &out->server_port);
 }
 
 static enum proxy_result v1_parse(struct span in, struct proxy_header *out, size_t *used)

@@ -1,4 +1,5 @@
 #include "protocol/smtp_command.h"
+#include "protocol/list.h"
 #include "protocol/mem.h"
 #include "protocol/text.h"
 #include "protocol/xclient.h"
@@ -149,7 +150,7 @@ static void become_xclient(struct smtp_session *s, struct smtp_peer *peer,
     s->peer = *peer;
     s->peer.is_from_xclient = true;
     free(s->helo);
-    s->helo = x->helo != NULL ? xstrdup(x->helo) : NULL;
+    s->helo = x->helo != NULL ? clean_helo(span_of(x->helo)) : NULL;
     s->is_esmtp = x->proto == XCLIENT_PROTO_ESMTP;
     smtp_mail_reset(s);
     s->errors = s->junk_commands = 0;
@@ -566,14 +567,19 @@ static bool is_noop_word(struct smtp_session *s)
 {
     struct span words = span_of(s->params->smtpd_noop_commands);
     for (;;) {
-        struct span word = span_next_word(&words);
+        struct span word = list_next(&words);
         if (word.len == 0)
             return false;
-        if (word.at[word.len - 1] == ',')
-            word.len--;
         if (span_iequals(word, s->command))
             return true;
     }
+}
+
+/* It counts as what it does, also as junk (spec 9.1). */
+static void run_noop_word(struct smtp_session *s)
+{
+    s->verb = SMTP_VERB_NOOP;
+    cmd_noop(s);
 }
 
 void smtp_command_run(struct smtp_session *s)
@@ -581,7 +587,7 @@ void smtp_command_run(struct smtp_session *s)
     if (s->features.tls_required && !s->is_tls && !commands[s->verb].is_ok_before_tls)
         smtp_say(s, 530, "5.7.0", "Must issue a STARTTLS command first");
     else if (s->params->smtpd_noop_commands[0] != '\0' && is_noop_word(s))
-        cmd_noop(s);
+        run_noop_word(s);
     else
         commands[s->verb].run(s);
 }

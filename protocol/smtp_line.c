@@ -23,11 +23,11 @@ static void line_finish(struct smtp_line *l, struct span text, struct smtp_line_
     bool has_cr = text.len > 0 && text.at[text.len - 1] == '\r';
     if (has_cr && !l->is_overflow)
         out->text.len--;
-    out->is_bare_lf = !has_cr && !l->is_overflow;
-    if (l->is_overflow || out->text.len > l->limit_bytes) {
-        out->is_too_long = true;
-        out->text.len = out->text.len < l->limit_bytes ? out->text.len : l->limit_bytes;
-    }
+    out->is_too_long = l->is_overflow || out->text.len > l->limit_bytes;
+    if (out->is_too_long) /* its end may be forgotten, so it never counts */
+        out->text.len = l->limit_bytes;
+    else
+        out->is_bare_lf = !has_cr;
     l->is_overflow = false;
 }
 

@@ -4,7 +4,7 @@
  * Out:    one line without its end. A line ends at LF; exactly one CR before it belongs to the
  *         end, other CRs are data. is_bare_lf tells an LF without CR: the caller has the policy.
  * Bounds: a line longer than limit_bytes is consumed to its LF and reported as too long, with
- *         its first limit_bytes.
+ *         its first limit_bytes, whatever its end.
  * The line is valid until the next call. Thread: any, one at a time. */
 #ifndef POSTERN_SMTP_LINE_H
 #define POSTERN_SMTP_LINE_H

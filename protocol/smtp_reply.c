@@ -13,7 +13,7 @@ static void write_printable(struct buf *out, struct span text, size_t max)
 {
     for (size_t used = 0; text.len > 0;) {
         size_t n = utf8_sequence(text);
-        bool is_good = n > 1 || (n == 1 && ascii_is_print(text.at[0]));
+        bool is_good = utf8_is_printable(span_make(text.at, n));
         struct span one = span_make(text.at, n > 0 ? n : 1);
         used += is_good ? one.len : 1;
         if (used > max)

@@ -188,9 +188,9 @@ static bool line_is_refused(struct smtp_session *s, const struct smtp_line_out *
     if (line->is_too_long) {
         smtp_say(s, 500, "5.5.2", "%s Error: command too long", host);
     } else if (line->is_bare_lf && s->features.bare_newline_reject) {
+        smtp_close(s, SMTP_CLOSE_BARE_LF); /* first: the code may be 521, which closes too */
         smtp_say(s, s->params->smtpd_forbid_bare_newline_reject_code, "5.5.2",
                  "%s Error: bare <LF> received", host);
-        smtp_close(s, SMTP_CLOSE_BARE_LF);
     } else if (span_trim(line->text).len == 0) {
         smtp_say(s, 500, "5.5.2", "Error: bad syntax");
     } else if (s->params->smtputf8_enable && !utf8_is_valid(line->text)) {

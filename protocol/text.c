@@ -65,13 +65,19 @@ static bool is_c1_control(struct span sequence)
            && (unsigned char)sequence.at[1] < 0xa0;
 }
 
+bool utf8_is_printable(struct span sequence)
+{
+    return sequence.len > 1 ? !is_c1_control(sequence)
+                            : sequence.len == 1 && ascii_is_print(sequence.at[0]);
+}
+
 void text_escape(struct buf *out, struct span text, size_t max)
 {
     size_t start = out->len;
     while (text.len > 0) {
         size_t n = utf8_sequence(text);
         struct span one = span_make(text.at, n > 0 ? n : 1);
-        bool is_good = n > 1 ? !is_c1_control(one) : n == 1 && ascii_is_print(one.at[0]);
+        bool is_good = utf8_is_printable(span_make(text.at, n));
         if (out->len - start + one.len > max) {
             buf_puts(out, "...");
             return;

@@ -14,6 +14,9 @@
 /* Length of the well-formed UTF-8 sequence at the start of text, 0 if there is none. */
 size_t utf8_sequence(struct span text);
 bool utf8_is_valid(struct span text);
+
+/* What utf8_sequence() found: no control octet, no C1 control. False for an empty one. */
+bool utf8_is_printable(struct span sequence);
 bool text_is_ascii(struct span text);
 
 /* Appends at most max bytes of text, escaped; a cut text ends with "...". */

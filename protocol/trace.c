@@ -47,6 +47,7 @@ static void on_message_id(struct header_scan *h, struct span value)
         return;
     text_escape(&id, span_trim(value), TRACE_MESSAGE_ID_MAX - 3);
     memcpy(h->message_id, buf_text(&id), id.len + 1);
+    h->is_id_open = id.len == 0;
     buf_fini(&id);
 }
 
@@ -64,7 +65,7 @@ static void begin_header(struct header_scan *h, struct span line, size_t name_le
     struct span name = span_make(line.at, name_len);
     struct span value = span_skip(line, span_find(line, ':') + 1);
     h->header_bytes = 0;
-    h->is_dropping = false;
+    h->is_dropping = h->is_id_open = false;
     for (size_t i = 0; i < ARRAY_LEN(noted_headers); i++)
         if (span_iequals(name, span_of(noted_headers[i].name)))
             noted_headers[i].note(h, value);
@@ -77,10 +78,12 @@ static void keep_line(struct header_scan *h, struct span line, struct buf *out)
     h->header_bytes += line.len;
     if (h->is_dropping)
         return;
+    h->has_kept = true;
     if (line.len <= room) {
         buf_add(out, line);
     } else if (room > 0) {
-        buf_append(out, line.at, room);
+        bool ends_in_cr = line.at[room - 1] == '\r'; /* of the line end */
+        buf_append(out, line.at, ends_in_cr ? room - 1 : room);
         buf_puts(out, "\r\n");
     }
 }
@@ -96,22 +99,30 @@ static bool is_folded(const struct header_scan *h)
     return h->has_lines && (first == ' ' || first == '\t');
 }
 
+/* This line is body, or the empty one in front of it. */
+static void end_headers(struct header_scan *h, struct span line, struct buf *out)
+{
+    bool is_empty = span_equals(line, SPAN_LITERAL("\r\n"));
+    if (!h->has_kept && !is_empty)
+        buf_puts(out, "\r\n");
+    buf_add(out, line);
+    h->is_done = true;
+    h->is_dropping = false;
+    h->header_bytes = 0;
+    buf_fini(&h->line);
+}
+
 static void take_line(struct header_scan *h, struct buf *out)
 {
     struct span line = buf_span(&h->line);
     size_t name_len = field_name_length(line);
     bool is_more = is_folded(h);
-    if (!is_more && name_len > 0) {
+    if (is_more && h->is_id_open) {
+        on_message_id(h, line);
+    } else if (!is_more && name_len > 0) {
         begin_header(h, line, name_len);
     } else if (!is_more && !is_mailbox_line(h, line)) {
-        bool is_empty = span_trim(line).len == 0;
-        if (!h->has_lines && !is_empty)
-            buf_puts(out, "\r\n");
-        h->is_done = true;
-        h->is_dropping = false;
-        h->header_bytes = 0;
-        buf_add(out, line);
-        buf_fini(&h->line);
+        end_headers(h, line, out);
         return;
     }
     h->has_lines = true;
@@ -126,7 +137,8 @@ static size_t feed_piece(struct header_scan *h, struct span piece, bool is_whole
     size_t room = h->limit_bytes + 2 - h->line.len;
     size_t n = piece.len < room ? piece.len : room;
     buf_append(&h->line, piece.at, n);
-    bool is_header = is_folded(h) || field_name_length(buf_span(&h->line)) > 0;
+    bool is_header = is_folded(h) || field_name_length(buf_span(&h->line)) > 0
+                     || is_mailbox_line(h, buf_span(&h->line));
     if (n < piece.len && is_header)
         n = piece.len;
     if (n < piece.len || is_whole)
@@ -161,6 +173,15 @@ static void add_cut(struct buf *out, const char *text)
     text_escape(out, span_of(text), TRACE_NAME_MAX);
 }
 
+/* Quoted, then escaped: one character for each at most. */
+static void add_address(struct buf *out, struct span address)
+{
+    struct buf quoted = { 0 };
+    smtp_path_quote(&quoted, address);
+    text_escape(out, buf_span(&quoted), quoted.len + 1);
+    buf_fini(&quoted);
+}
+
 static void add_protocol(struct buf *out, const struct trace *t)
 {
     bool is_extended = strcmp(t->protocol, "ESMTP") == 0;
@@ -184,7 +205,7 @@ void trace_received(struct buf *out, const struct trace *t)
     buf_printf(out, " id %s", t->queue_id);
     if (t->recipient.len > 0) {
         buf_puts(out, "\r\n\tfor <");
-        smtp_path_quote(out, t->recipient);
+        add_address(out, t->recipient);
         buf_putc(out, '>');
     }
     buf_printf(out, "; %s\r\n", t->date);
@@ -193,12 +214,9 @@ void trace_received(struct buf *out, const struct trace *t)
 static void add_address_header(struct buf *out, const char *name, struct span address,
                                bool is_angled)
 {
-    struct buf quoted = { 0 };
-    smtp_path_quote(&quoted, address);
     buf_printf(out, "%s: %s", name, is_angled ? "<" : "");
-    text_escape(out, buf_span(&quoted), quoted.len + 1); /* one character for each at most */
+    add_address(out, address);
     buf_printf(out, "%s\r\n", is_angled ? ">" : "");
-    buf_fini(&quoted);
 }
 
 void trace_delivery(struct buf *out, struct span sender, struct span original,

@@ -6,8 +6,9 @@
  * Owns:   the header line that has not ended yet.
  * In:     message bytes with CR LF line ends, in pieces of any size.
  * Ends:   at the empty line, or before a line that is no header; a message that begins with
- *         such a line gets an empty line in front, so that ours stay headers. A leading
- *         mailbox line ("From x ...") passes as it is.
+ *         such a line (also when all headers before it were taken out) gets an empty line in
+ *         front, so that ours stay headers. A leading mailbox line ("From x ...") passes as it
+ *         is, cut like a header.
  * Thread: any, one at a time. */
 #ifndef POSTERN_TRACE_H
 #define POSTERN_TRACE_H
@@ -19,7 +20,8 @@ enum { TRACE_MESSAGE_ID_MAX = 250 };
 struct header_scan {
     struct buf line; /* owns: the physical line so far */
     size_t limit_bytes, header_bytes; /* of the logical header so far */
-    bool is_done, is_dropping, has_lines;
+    bool is_done, is_dropping, has_lines, has_kept;
+    bool is_id_open; /* the Message-ID's value is still to come, folded */
     int received_count;
     char message_id[TRACE_MESSAGE_ID_MAX + 1];
 };

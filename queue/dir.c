@@ -14,13 +14,32 @@
 /* Set once openat2() turns out to be missing (old kernel, strict container). */
 static atomic_bool is_openat2_missing;
 
-/* The next part of *path into name; false at the end or when it is too long. */
+/* -errno for a path that nobody may follow, whatever the kernel can do; 0 otherwise. */
+static int refusal(const char *path)
+{
+    if (*path == '\0')
+        return -ENOENT;
+    if (*path == '/')
+        return -EXDEV;
+    for (;;) {
+        path += strspn(path, "/");
+        size_t n = strcspn(path, "/");
+        if (n == 0)
+            return 0;
+        if (n > NAME_MAX)
+            return -ENAMETOOLONG;
+        if (n == 2 && path[0] == '.' && path[1] == '.')
+            return -EXDEV;
+        path += n;
+    }
+}
+
+/* The next part of *path, which refusal() has let through, into name; false at the end. */
 static bool next_part(const char **path, char name[NAME_MAX + 1])
 {
-    while (**path == '/')
-        (*path)++;
+    *path += strspn(*path, "/");
     size_t n = strcspn(*path, "/");
-    if (n == 0 || n > NAME_MAX)
+    if (n == 0)
         return false;
     memcpy(name, *path, n);
     name[n] = '\0';
@@ -36,7 +55,7 @@ static int walk_beneath(int base_fd, const char *path, int flags)
     while (fd >= 0 && next_part(&path, name)) {
         bool is_last = path[strspn(path, "/")] == '\0';
         int how = (is_last ? flags : O_PATH) | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW;
-        int next = strcmp(name, "..") == 0 ? -1 : openat(fd, name, how);
+        int next = openat(fd, name, how);
         int error = errno;
         close(fd);
         errno = error;
@@ -63,8 +82,8 @@ static bool try_openat2(int base_fd, const char *path, int flags, mode_t mode, u
 
 int dir_open_beneath(int base_fd, const char *path, int flags)
 {
-    int fd;
-    if (try_openat2(base_fd, path, flags | O_DIRECTORY, 0, RESOLVE_BENEATH, &fd))
+    int fd = refusal(path);
+    if (fd < 0 || try_openat2(base_fd, path, flags | O_DIRECTORY, 0, RESOLVE_BENEATH, &fd))
         return fd;
     return walk_beneath(base_fd, path, flags);
 }
@@ -99,7 +118,10 @@ static int make_part(int parent_fd, const char *name)
 int dir_make_beneath(int base_fd, const char *path)
 {
     char name[NAME_MAX + 1];
-    int rc = 0, fd = openat(base_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = refusal(path);
+    if (rc != 0)
+        return rc;
+    int fd = openat(base_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (fd >= 0 && rc == 0 && next_part(&path, name)) {
         rc = make_part(fd, name);
         int next = rc == 0 ? dir_open_beneath(fd, name, O_RDONLY) : -1;

@@ -274,8 +274,11 @@ void maildir_abort(struct maildir_item *item)
     tmp_path(item, path);
     if (!item->is_published && !item->is_created)
         return;
-    if (open_new(item) == 0)
+    if (open_new(item) == 0) {
         unlinkat(item->new_fd, item->is_published ? item->name : path, 0);
+        if (item->is_published && item->has_quota)
+            quota_take_back(item->new_fd, item->size_bytes);
+    }
     item->is_published = item->is_created = false;
 }
 

@@ -41,6 +41,15 @@ static struct limits parse_limits(struct span line)
     return limits;
 }
 
+/* The owner of the mailbox can write any figure: sums stop at the ends of the range. */
+static int64_t add(int64_t a, int64_t b)
+{
+    int64_t sum;
+    if (__builtin_add_overflow(a, b, &sum))
+        return b > 0 ? INT64_MAX : INT64_MIN;
+    return sum;
+}
+
 static struct usage sum_lines(struct span text)
 {
     struct usage usage = { 0 };
@@ -50,8 +59,8 @@ static struct usage sum_lines(struct span text)
         long long bytes = 0, count = 0;
         snprintf(line, sizeof line, "%.*s", (int)end, text.at);
         if (sscanf(line, "%lld %lld", &bytes, &count) == 2) {
-            usage.bytes += bytes;
-            usage.count += count;
+            usage.bytes = add(usage.bytes, bytes);
+            usage.count = add(usage.count, count);
         }
         text = span_skip(text, end + 1);
     }
@@ -60,8 +69,8 @@ static struct usage sum_lines(struct span text)
 
 static bool is_over(struct limits limits, struct usage usage, uint64_t more_bytes)
 {
-    return (limits.bytes > 0 && usage.bytes + (int64_t)more_bytes > limits.bytes)
-           || (limits.count > 0 && usage.count + 1 > limits.count);
+    return (limits.bytes > 0 && add(usage.bytes, (int64_t)more_bytes) > limits.bytes)
+           || (limits.count > 0 && add(usage.count, 1) > limits.count);
 }
 
 /* ",S=123" in the name saves a stat. */
@@ -83,7 +92,7 @@ static void count_directory(int parent_fd, const char *name, struct usage *usage
     for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
         if (e->d_name[0] == '.')
             continue;
-        usage->bytes += file_size(fd, e->d_name);
+        usage->bytes = add(usage->bytes, file_size(fd, e->d_name));
         usage->count++;
     }
     if (dir != NULL)
@@ -127,12 +136,11 @@ static void rewrite(int maildir_fd, struct span first_line, struct usage usage)
     snprintf(name, sizeof name, "tmp/maildirsize.%d", (int)getpid());
     int n = snprintf(text, sizeof text, "%.*s\n%lld %lld\n", (int)first_line.len, first_line.at,
                      (long long)usage.bytes, (long long)usage.count);
-    int fd = openat(maildir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0 || n < 0 || (size_t)n >= sizeof text) {
-        if (fd >= 0)
-            close(fd);
+    if (n < 0 || (size_t)n >= sizeof text)
         return;
-    }
+    int fd = openat(maildir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
     int rc = fd_write_all(fd, text, (size_t)n);
     close(fd);
     if (rc != 0 || renameat(maildir_fd, name, maildir_fd, "maildirsize") != 0)
@@ -187,13 +195,23 @@ int quota_check(int new_fd, uint64_t size_bytes, bool *has_quota)
     return rc == 0 ? check_text(new_fd, span_make(text, len), size_bytes, has_quota) : rc;
 }
 
-void quota_add(int new_fd, uint64_t size_bytes)
+static void append_line(int new_fd, const char *sign, uint64_t size_bytes)
 {
     char line[64];
-    int n = snprintf(line, sizeof line, "%llu 1\n", (unsigned long long)size_bytes);
+    int n = snprintf(line, sizeof line, "%s%llu %s1\n", sign, (unsigned long long)size_bytes, sign);
     int fd = open_file(new_fd, O_WRONLY | O_APPEND);
     if (fd < 0)
         return;
     fd_write_all(fd, line, (size_t)n); /* a lost line is found when it is counted again */
     close(fd);
+}
+
+void quota_add(int new_fd, uint64_t size_bytes)
+{
+    append_line(new_fd, "", size_bytes);
+}
+
+void quota_take_back(int new_fd, uint64_t size_bytes)
+{
+    append_line(new_fd, "-", size_bytes);
 }

@@ -13,7 +13,8 @@
  * new_fd is the Maildir's new/: without a quota the question costs one system call. */
 int quota_check(int new_fd, uint64_t size_bytes, bool *has_quota);
 
-/* Adds a delivered message to the sum. */
+/* Adds a delivered message to the sum; takes one back that is gone again. */
 void quota_add(int new_fd, uint64_t size_bytes);
+void quota_take_back(int new_fd, uint64_t size_bytes);
 
 #endif
