@@ -328,7 +328,10 @@ enum map_result map_list_find(const struct map_list *list, const struct map_read
     for (size_t i = 0; i < list->count; i++) {
         if (!is_whole && !map_is_partial(list->maps[i]))
             continue;
+        size_t before = value->len;
         enum map_result result = reader->find(reader->context, list->maps[i], key, value);
+        if (result == MAP_FOUND && value->len == before)
+            return MAP_BROKEN; /* as Postfix: an empty value is a mistake, not a hit */
         if (result != MAP_NOT_FOUND)
             return result;
     }

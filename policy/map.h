@@ -60,7 +60,8 @@ struct map_reader {
 
 extern const struct map_reader map_reader_direct; /* map_find() */
 
-/* Several tables, asked in order: the first hit wins, an error ends the search (spec 6.1). */
+/* Several tables, asked in order: the first hit wins, an error ends the search (spec 6.1). An empty
+ * value counts as an error (spec 3.7). */
 struct map_list {
     struct map **maps; /* in the arena of whoever compiled it */
     size_t count;
