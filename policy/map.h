@@ -40,7 +40,7 @@ int maps_refresh(struct maps *maps, struct problems *problems);
 
 const char *map_name(const struct map *map);
 bool map_is_partial(const struct map *map);
-bool map_is_slow(const struct map *map);
+bool map_is_slow(struct map *map);
 
 /* Why the table is unusable, or NULL. */
 const char *map_error(const struct map *map);
