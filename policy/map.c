@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -31,14 +32,23 @@ struct file_stamp {
     struct timespec mtime;
 };
 
+/* One state of a table. Who looks something up holds it, so that a slow look-up keeps neither a
+ * refresh nor other readers waiting; the last one closes it. */
+struct contents {
+    const struct map_type *type;
+    void *data;
+    bool is_slow;
+    atomic_int references;
+};
+
 struct map {
     struct map *next;
     const struct map_type *type;
     char *name;          /* owns: "hash:/etc/x", as written */
     char *path;          /* owns: NULL without a file */
-    pthread_rwlock_t lock; /* guards data, error */
-    void *data;          /* owns: NULL: unusable */
-    char *error;         /* owns: why data is NULL */
+    pthread_mutex_t lock; /* guards contents; never held for long */
+    struct contents *contents; /* holds: NULL: unusable */
+    char *error;         /* owns: why contents is NULL */
     struct file_stamp stamp;
 };
 
@@ -54,11 +64,48 @@ struct maps *maps_new(const char *base_dir)
     return maps;
 }
 
+static struct contents *contents_new(const struct map_type *type, void *data)
+{
+    struct contents *contents = xcalloc(1, sizeof *contents);
+    contents->type = type;
+    contents->data = data;
+    contents->is_slow = type->data_is_slow != NULL ? type->data_is_slow(data) : type->is_slow;
+    atomic_init(&contents->references, 1);
+    return contents;
+}
+
+static struct contents *contents_hold(struct map *map)
+{
+    pthread_mutex_lock(&map->lock);
+    struct contents *contents = map->contents;
+    if (contents != NULL)
+        atomic_fetch_add(&contents->references, 1);
+    pthread_mutex_unlock(&map->lock);
+    return contents;
+}
+
+static void contents_release(struct contents *contents)
+{
+    if (contents == NULL || atomic_fetch_sub(&contents->references, 1) != 1)
+        return;
+    contents->type->close(contents->data);
+    free(contents);
+}
+
+/* fresh takes the place of what is there. */
+static void contents_swap(struct map *map, struct contents *fresh)
+{
+    pthread_mutex_lock(&map->lock);
+    struct contents *old = map->contents;
+    map->contents = fresh;
+    pthread_mutex_unlock(&map->lock);
+    contents_release(old);
+}
+
 static void map_free(struct map *map)
 {
-    if (map->data != NULL)
-        map->type->close(map->data);
-    pthread_rwlock_destroy(&map->lock);
+    contents_release(map->contents);
+    pthread_mutex_destroy(&map->lock);
     free(map->error);
     free(map->path);
     free(map->name);
@@ -140,19 +187,19 @@ static bool take_stamp(const struct map *map, struct file_stamp *stamp)
 
 /* Opens the table's present contents. The stamp is taken before reading: a change during the
  * reading shows at the next refresh. */
-static void *map_load(struct map *map, struct problems *problems, const char **error)
+static struct contents *map_load(struct map *map, struct problems *problems,
+                                 const char **error)
 {
-    void *data;
     struct span name = span_of(map->name);
     cut_type(&name);
     struct map_source source = { .full_name = map->name, .name = name, .path = map->path,
                                  .problems = problems };
     *error = NULL;
     take_stamp(map, &map->stamp);
-    data = map->type->open(&source, error);
+    void *data = map->type->open(&source, error);
     if (source.is_busy)
         memset(&map->stamp, 0, sizeof map->stamp); /* the next refresh tries again */
-    return data;
+    return data != NULL ? contents_new(map->type, data) : NULL;
 }
 
 static char *path_of(const struct maps *maps, const struct map_type *type, struct span name)
@@ -175,7 +222,7 @@ static struct map *map_new(struct maps *maps, struct span full_name)
         map->type = &map_type_fail;
     else
         map->path = path_of(maps, map->type, name);
-    pthread_rwlock_init(&map->lock, NULL);
+    pthread_mutex_init(&map->lock, NULL);
     map->next = maps->first;
     maps->first = map;
     return map;
@@ -192,7 +239,7 @@ struct map *maps_get(struct maps *maps, struct span full_name, const char *param
     if (!map_is_name(full_name)) {
         error = why_unknown(full_name, problems);
         problems_error(problems, parameter, "%s", error);
-    } else if ((map->data = map_load(map, problems, &error)) == NULL) {
+    } else if ((map->contents = map_load(map, problems, &error)) == NULL) {
         problems_warning(problems, parameter, "table %s: %s", map->name, error);
     }
     map->error = error != NULL ? xstrdup(error) : NULL;
@@ -210,21 +257,16 @@ static bool map_refresh(struct map *map, struct problems *problems)
     const char *error;
     if (!has_changed(map))
         return false;
-    void *fresh = map_load(map, problems, &error);
+    struct contents *fresh = map_load(map, problems, &error);
     if (fresh == NULL && map->stamp.ino != 0) {
         problems_warning(problems, map->name, "%s; %s", error,
-                         map->data != NULL ? "its old contents stay" : "still unusable");
+                         map->contents != NULL ? "its old contents stay" : "still unusable");
     }
     if (fresh == NULL)
         return false;
-    pthread_rwlock_wrlock(&map->lock);
-    void *old = map->data;
-    map->data = fresh;
+    contents_swap(map, fresh);
     free(map->error);
     map->error = NULL;
-    pthread_rwlock_unlock(&map->lock);
-    if (old != NULL)
-        map->type->close(old);
     return true;
 }
 
@@ -246,13 +288,11 @@ bool map_is_partial(const struct map *map)
     return map->type->is_partial;
 }
 
-bool map_is_slow(const struct map *map)
+bool map_is_slow(struct map *map)
 {
-    if (map->type->data_is_slow == NULL)
-        return map->type->is_slow;
-    pthread_rwlock_rdlock((pthread_rwlock_t *)&map->lock);
-    bool is_slow = map->data != NULL && map->type->data_is_slow(map->data);
-    pthread_rwlock_unlock((pthread_rwlock_t *)&map->lock);
+    pthread_mutex_lock(&map->lock);
+    bool is_slow = map->contents != NULL ? map->contents->is_slow : map->type->is_slow;
+    pthread_mutex_unlock(&map->lock);
     return is_slow;
 }
 
@@ -278,10 +318,10 @@ enum map_result map_find(struct map *map, struct span key, struct buf *value)
         return MAP_NOT_FOUND;
     if (map->type->is_folding)
         key = fold(key, room);
-    pthread_rwlock_rdlock(&map->lock);
-    if (map->data != NULL)
-        result = map->type->find(map->data, key, value);
-    pthread_rwlock_unlock(&map->lock);
+    struct contents *contents = contents_hold(map);
+    if (contents != NULL)
+        result = contents->type->find(contents->data, key, value);
+    contents_release(contents);
     return result;
 }
 
@@ -290,13 +330,13 @@ bool map_each(struct map *map, void (*each)(void *context, struct span key, stru
 {
     struct span key, value;
     size_t cursor = 0;
-    pthread_rwlock_rdlock(&map->lock);
+    struct contents *contents = contents_hold(map);
     const struct table *table = NULL;
-    if (map->data != NULL && map->type->table != NULL)
-        table = map->type->table(map->data);
+    if (contents != NULL && contents->type->table != NULL)
+        table = contents->type->table(contents->data);
     while (table != NULL && table_next(table, &cursor, &key, &value))
         each(context, key, value);
-    pthread_rwlock_unlock(&map->lock);
+    contents_release(contents);
     return table != NULL;
 }
 
@@ -328,7 +368,10 @@ enum map_result map_list_find(const struct map_list *list, const struct map_read
     for (size_t i = 0; i < list->count; i++) {
         if (!is_whole && !map_is_partial(list->maps[i]))
             continue;
+        size_t before = value->len;
         enum map_result result = reader->find(reader->context, list->maps[i], key, value);
+        if (result == MAP_FOUND && value->len == before)
+            return MAP_BROKEN; /* as Postfix: an empty value is a mistake, not a hit */
         if (result != MAP_NOT_FOUND)
             return result;
     }

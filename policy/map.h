@@ -40,7 +40,7 @@ int maps_refresh(struct maps *maps, struct problems *problems);
 
 const char *map_name(const struct map *map);
 bool map_is_partial(const struct map *map);
-bool map_is_slow(const struct map *map);
+bool map_is_slow(struct map *map);
 
 /* Why the table is unusable, or NULL. */
 const char *map_error(const struct map *map);
@@ -60,7 +60,8 @@ struct map_reader {
 
 extern const struct map_reader map_reader_direct; /* map_find() */
 
-/* Several tables, asked in order: the first hit wins, an error ends the search (spec 6.1). */
+/* Several tables, asked in order: the first hit wins, an error ends the search (spec 6.1). An empty
+ * value counts as an error (spec 3.7). */
 struct map_list {
     struct map **maps; /* in the arena of whoever compiled it */
     size_t count;

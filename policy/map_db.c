@@ -35,6 +35,7 @@ struct map_db {
 static DB *db_open(const char *path, const char **error)
 {
     DB *db = NULL;
+    DBTYPE type = DB_UNKNOWN;
     int rc = db_create(&db, NULL, 0);
     if (rc == 0) {
         db->set_errfile(db, NULL);
@@ -43,8 +44,10 @@ static DB *db_open(const char *path, const char **error)
         rc = db->open(db, NULL, path, NULL, DB_UNKNOWN, DB_RDONLY, 0);
     }
     if (rc == 0)
+        rc = db->get_type(db, &type);
+    if (rc == 0 && (type == DB_HASH || type == DB_BTREE))
         return db;
-    *error = db_strerror(rc);
+    *error = rc != 0 ? db_strerror(rc) : "neither a hash nor a btree table";
     if (db != NULL)
         db->close(db, 0);
     return NULL;
@@ -115,7 +118,8 @@ static void db_shut(struct map_db *m)
     m->fd = -1;
 }
 
-/* Opens handle and descriptor under a shared lock, which is held on return. */
+/* Opens handle and descriptor under a shared lock, which is held on return; on failure the caller
+ * calls db_shut(). */
 static bool db_start(struct map_db *m, int lock_flags, bool *is_busy, const char **error)
 {
     m->is_nul_unknown = true;
@@ -204,20 +208,44 @@ static bool lock_shared(int fd)
     return false;
 }
 
-/* Takes the lock, and makes sure that the handle is of the file that has the name now. */
+static bool is_unchanged(const struct stat *now, const struct stat *opened)
+{
+    return now->st_dev == opened->st_dev && now->st_ino == opened->st_ino
+           && now->st_size == opened->st_size
+           && memcmp(&now->st_mtim, &opened->st_mtim, sizeof now->st_mtim) == 0;
+}
+
+/* Opens what has the name now, in the place of the old handle. */
+static bool db_restart(struct map_db *m)
+{
+    struct map_db fresh = { .path = m->path, .fd = -1 };
+    const char *error;
+    bool is_busy;
+    bool is_good = db_start(&fresh, LOCK_NB, &is_busy, &error);
+    if (!is_good) {
+        db_shut(&fresh);
+        return false;
+    }
+    db_shut(m);
+    m->db = fresh.db;
+    m->fd = fresh.fd;
+    m->opened = fresh.opened;
+    m->is_nul_unknown = true;
+    return true;
+}
+
+/* Takes the lock, and makes sure that the handle is of the file that has the name now; while that
+ * one cannot be opened the old one serves on, unless it was itself written to. */
 static bool db_lock(struct map_db *m)
 {
     struct stat now;
-    const char *error;
-    bool is_busy;
     if (m->fd >= 0 && !lock_shared(m->fd))
         return false;
-    if (m->fd >= 0 && stat(m->path, &now) == 0 && now.st_ino == m->opened.st_ino
-        && now.st_size == m->opened.st_size
-        && memcmp(&now.st_mtim, &m->opened.st_mtim, sizeof now.st_mtim) == 0)
+    if (m->fd >= 0 && stat(m->path, &now) == 0 && is_unchanged(&now, &m->opened))
         return true;
-    db_shut(m);
-    if (db_start(m, LOCK_NB, &is_busy, &error))
+    if (db_restart(m))
+        return true;
+    if (m->fd >= 0 && fstat(m->fd, &now) == 0 && is_unchanged(&now, &m->opened))
         return true;
     db_shut(m);
     return false;
@@ -306,19 +334,27 @@ static int make_file(const char *path, bool is_btree, struct span text, const ch
     maker.db->set_cachesize(maker.db, 0, CACHE_BYTES, 1);
     maker.db->set_errfile(maker.db, NULL);
     maker.rc = maker.db->open(maker.db, NULL, path, NULL, is_btree ? DB_BTREE : DB_HASH,
-                              DB_CREATE | DB_TRUNCATE, 0644);
+                              DB_CREATE | DB_TRUNCATE, 0600);
     if (maker.rc == 0)
         text_table_read(text, source, problems, put_pair, &maker);
     int rc = maker.db->close(maker.db, 0); /* writes and syncs */
     return maker.rc != 0 ? maker.rc : rc;
 }
 
+/* Who may read the text may read the table, as with postmap; a password file stays secret. */
+static int publish(const char *temp, const char *path, const char *source)
+{
+    struct stat st;
+    mode_t mode = stat(source, &st) == 0 ? st.st_mode & 0644 : 0644;
+    return chmod(temp, mode | 0600) == 0 && rename(temp, path) == 0 ? 0 : errno;
+}
+
 int map_db_make(const char *source, bool is_btree, struct span text, struct problems *problems)
 {
-    char *path = xprintf("%s.db", source), *temp = xprintf("%s.db.new", source);
+    char *path = xprintf("%s.db", source), *temp = xprintf("%s.db.%d", source, (int)getpid());
     int rc = make_file(temp, is_btree, text, source, problems);
-    if (rc == 0 && rename(temp, path) != 0)
-        rc = errno;
+    if (rc == 0)
+        rc = publish(temp, path, source);
     if (rc != 0) {
         problems_error(problems, source, "%s: %s", path, db_strerror(rc));
         unlink(temp);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 enum { MATCH_LIMIT = 100000, DEPTH_LIMIT = 1000, HEAP_LIMIT_KIB = 1024, CAPTURES_MAX = 32 };
-enum { POSIX_KEY_MAX = 2048 };
+enum { JIT_STACK_FIRST = 64 << 10, JIT_STACK_MAX = 2 << 20, POSIX_KEY_MAX = 2048 };
 
 struct captures {
     size_t count;
@@ -203,24 +203,48 @@ static const char *check_result(void *data, bool is_negated, struct span result)
     }
 }
 
-static bool pcre_matches_key(const struct pattern *p, struct span key, struct captures *c)
+static int pcre_run_on_stack(const pcre2_code *code, struct span key, pcre2_match_data *match,
+                             pcre2_match_context *context)
+{
+    pcre2_jit_stack *stack = pcre2_jit_stack_create(JIT_STACK_FIRST, JIT_STACK_MAX, NULL);
+    ENSURE(stack != NULL);
+    pcre2_jit_stack_assign(context, NULL, stack);
+    int rc = pcre2_match(code, (PCRE2_SPTR)key.at, key.len, 0, 0, match, context);
+    pcre2_jit_stack_free(stack);
+    return rc;
+}
+
+/* The 32 KiB that compiled code runs on do for nearly every key; with a longer one nobody may
+ * slip past a rule. */
+static int pcre_run(const pcre2_code *code, struct span key, pcre2_match_data *match)
 {
     pcre2_match_context *context = pcre2_match_context_create(NULL);
-    pcre2_match_data *match = pcre2_match_data_create(CAPTURES_MAX, NULL);
-    ENSURE(context != NULL && match != NULL);
+    ENSURE(context != NULL);
     pcre2_set_match_limit(context, MATCH_LIMIT);
     pcre2_set_depth_limit(context, DEPTH_LIMIT);
     pcre2_set_heap_limit(context, HEAP_LIMIT_KIB);
-    int rc = pcre2_match(p->pcre, (PCRE2_SPTR)key.at, key.len, 0, 0, match, context);
+    int rc = pcre2_match(code, (PCRE2_SPTR)key.at, key.len, 0, 0, match, context);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre_run_on_stack(code, key, match, context);
+    pcre2_match_context_free(context);
+    return rc;
+}
+
+static bool pcre_matches_key(const struct pattern *p, struct span key, struct captures *c)
+{
+    pcre2_match_data *match = pcre2_match_data_create(CAPTURES_MAX, NULL);
+    ENSURE(match != NULL);
+    int rc = pcre_run(p->pcre, key, match);
     const PCRE2_SIZE *offsets = pcre2_get_ovector_pointer(match);
+    if (rc == 0)
+        rc = CAPTURES_MAX; /* there are more groups, but these are set */
     c->count = rc > 0 ? (size_t)rc : 0;
     for (size_t i = 0; i < c->count; i++)
         c->text[i] = offsets[2 * i] == PCRE2_UNSET
                          ? span_make("", 0)
                          : span_make(key.at + offsets[2 * i], offsets[2 * i + 1] - offsets[2 * i]);
     pcre2_match_data_free(match);
-    pcre2_match_context_free(context);
-    return rc >= 0;
+    return rc > 0;
 }
 
 static bool posix_matches_key(const struct pattern *p, struct span key, struct captures *c)

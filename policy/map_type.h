@@ -1,6 +1,6 @@
 /* map_type - what a kind of table implements; private to policy/map*.c.
  * A type opens a source into immutable data, and finds keys in it.
- * Thread: find is called by several threads at once, under a read lock. */
+ * Thread: find is called by several threads at once. */
 #ifndef POSTERN_MAP_TYPE_H
 #define POSTERN_MAP_TYPE_H
 

@@ -125,15 +125,31 @@ static void compile_item(struct compiler *c, struct span item, bool is_negated)
         compile_network(c, item, is_negated);
     } else if (item.len > 0) {
         compile_word(c, item, is_negated);
+    } else {
+        problems_error(c->source->problems, c->list->parameter, "no pattern behind \"!\"");
     }
+}
+
+/* A comment is no comment behind a value, but its words are hardly meant as items either. */
+static void skip_comment(struct compiler *c, struct span item, struct span *text)
+{
+    size_t end = span_find(*text, '\n');
+    problems_warning(c->source->problems, c->list->parameter,
+                     "\"%.*s%.*s\" is ignored: a comment needs a line of its own", (int)item.len,
+                     item.at, (int)end, text->at);
+    *text = span_skip(*text, end);
 }
 
 static void compile_text(struct compiler *c, struct span text, bool is_negated)
 {
     struct span item;
     c->depth++;
-    while ((item = list_next(&text)).len > 0)
-        compile_item(c, item, is_negated);
+    while ((item = list_next(&text)).len > 0) {
+        if (item.at[0] == '#')
+            skip_comment(c, item, &text);
+        else
+            compile_item(c, item, is_negated);
+    }
     c->depth--;
 }
 

@@ -1,9 +1,12 @@
 #include "policy/plan.h"
 #include "policy/dnsbl.h"
+#include "policy/nearest.h"
 #include "policy/policy_server.h"
 #include "policy/restriction.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
+
+#include <stdlib.h>
 
 struct compiler {
     const struct plan_context *context;
@@ -156,9 +159,20 @@ static void add_table(struct compiler *c, struct span item)
     rule->map = map;
 }
 
+static const char *nearest_name(const struct compiler *c, struct span item)
+{
+    struct nearest nearest = nearest_begin(item);
+    const struct policy *policy = c->context->policy;
+    restriction_try_nearest(&nearest);
+    nearest_try(&nearest, "warn_if_reject");
+    for (size_t i = 0; i < policy->class_count; i++)
+        nearest_try(&nearest, policy->classes[i].name);
+    return nearest.best;
+}
+
 static void add_unknown(struct compiler *c, struct span item)
 {
-    const char *nearest = restriction_nearest(item);
+    const char *nearest = nearest_name(c, item);
     problems_error(c->context->problems, c->context->parameter,
                    "unknown restriction \"%.*s\"%s%s%s",
                    (int)(item.len < 200 ? item.len : 200), item.at,
@@ -217,15 +231,33 @@ static bool protects(const struct rule *rule)
     return false;
 }
 
-static bool list_protects(const struct rules_list *rules, int depth)
+struct relay_search {
+    const struct policy *policy;
+    bool *was_seen; /* owns: by class; each is looked into once, however often it is named */
+};
+
+static bool list_protects(struct relay_search *s, const struct rules_list *rules);
+
+static bool class_protects(struct relay_search *s, const struct rules_list *rules)
 {
-    for (size_t i = 0; i < rules->count && depth < 100; i++) {
+    for (size_t i = 0; i < s->policy->class_count; i++) {
+        if (&s->policy->classes[i].rules != rules || s->was_seen[i])
+            continue;
+        s->was_seen[i] = true;
+        return list_protects(s, rules);
+    }
+    return false;
+}
+
+static bool list_protects(struct relay_search *s, const struct rules_list *rules)
+{
+    for (size_t i = 0; i < rules->count; i++) {
         const struct rule *rule = &rules->rules[i];
         if (rule->row->check == check_permit && !rule->is_warned)
             return false;
         if (protects(rule))
             return true;
-        if (rule->sub != NULL && !rule->is_warned && list_protects(rule->sub, depth + 1))
+        if (rule->sub != NULL && !rule->is_warned && class_protects(s, rule->sub))
             return true;
     }
     return false;
@@ -233,8 +265,11 @@ static bool list_protects(const struct rules_list *rules, int depth)
 
 void plan_check_relay(const struct policy *policy, struct problems *problems)
 {
-    if (list_protects(&policy->lists[LIST_RELAY], 0)
-        || list_protects(&policy->lists[LIST_RECIPIENT], 0))
+    struct relay_search search = { policy, xcalloc(policy->class_count + 1, sizeof(bool)) };
+    bool is_protected = list_protects(&search, &policy->lists[LIST_RELAY])
+                        || list_protects(&search, &policy->lists[LIST_RECIPIENT]);
+    free(search.was_seen);
+    if (is_protected)
         return;
     problems_error(problems, "smtpd_relay_restrictions",
                    "neither this nor smtpd_recipient_restrictions refuses mail for other "

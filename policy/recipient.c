@@ -176,10 +176,22 @@ static bool needs_quotes(struct span local)
 
 static const struct span no_domain = { NULL, 0 };
 
-/* The keys of spec 3.7 in one form of quoting. */
-static enum map_result find_keys(const struct domains *d, const struct map_list *list,
-                                 const struct map_reader *reader, const struct resolved *r,
-                                 bool is_quoted, struct buf *value, bool *with_extension)
+/* One key, first quoted if it needs quotes, then bare. */
+static enum map_result find_both(const struct map_list *list, const struct map_reader *reader,
+                                 struct span local, struct span domain, bool is_whole,
+                                 struct buf *value)
+{
+    enum map_result result = MAP_NOT_FOUND;
+    if (local.len > 0 && needs_quotes(local))
+        result = find_one(list, reader, local, domain, is_whole, true, value);
+    if (result == MAP_NOT_FOUND)
+        result = find_one(list, reader, local, domain, is_whole, false, value);
+    return result;
+}
+
+enum map_result recipient_find(const struct domains *d, const struct map_list *list,
+                               const struct map_reader *reader, const struct resolved *r,
+                               struct buf *value, bool *with_extension)
 {
     bool is_ours = r->class == ADDRESS_LOCAL
                    || span_iequals(r->domain, span_of(d->params->myorigin));
@@ -192,30 +204,16 @@ static enum map_result find_keys(const struct domains *d, const struct map_list 
         { is_ours, r->local, no_domain }, { is_ours && has_extension, r->user, no_domain },
         { true, span_make("", 0), r->domain },
     };
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < 5 && list->count > 0; i++) {
         if (!keys[i].is_asked)
             continue;
-        enum map_result result = find_one(list, reader, keys[i].local, keys[i].domain, i == 0,
-                                          is_quoted && i < 4, value);
+        enum map_result result = find_both(list, reader, keys[i].local, keys[i].domain, i == 0,
+                                           value);
         *with_extension = i == 0 || i == 2;
         if (result != MAP_NOT_FOUND)
             return result;
     }
     return MAP_NOT_FOUND;
-}
-
-enum map_result recipient_find(const struct domains *d, const struct map_list *list,
-                               const struct map_reader *reader, const struct resolved *address,
-                               struct buf *value, bool *with_extension)
-{
-    enum map_result result = MAP_NOT_FOUND;
-    if (list->count == 0)
-        return MAP_NOT_FOUND;
-    if (needs_quotes(address->local))
-        result = find_keys(d, list, reader, address, true, value, with_extension);
-    if (result == MAP_NOT_FOUND)
-        result = find_keys(d, list, reader, address, false, value, with_extension);
-    return result;
 }
 
 /* ------------------------------------------------------------ is there such a user? */

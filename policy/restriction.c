@@ -1,5 +1,4 @@
 #include "policy/restriction.h"
-#include "policy/nearest.h"
 #include "protocol/mem.h"
 
 #define NO_SASL "there is no SASL here: it never matches"
@@ -167,10 +166,8 @@ const struct restriction *restriction_find(struct span name)
     return NULL;
 }
 
-const char *restriction_nearest(struct span name)
+void restriction_try_nearest(struct nearest *nearest)
 {
-    struct nearest nearest = nearest_begin(name);
     for (size_t i = 0; i < restriction_count; i++)
-        nearest_try(&nearest, restrictions[i].name);
-    return nearest.best;
+        nearest_try(nearest, restrictions[i].name);
 }

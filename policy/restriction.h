@@ -5,6 +5,7 @@
 #define POSTERN_RESTRICTION_H
 
 #include "policy/eval.h"
+#include "policy/nearest.h"
 
 enum argument_kind {
     ARG_NONE,
@@ -39,8 +40,8 @@ extern const size_t restriction_count;
 /* The row of that name, any case; an old name gives the row of the new one. */
 const struct restriction *restriction_find(struct span name);
 
-/* The nearest known name, for messages; NULL if none is near. */
-const char *restriction_nearest(struct span name);
+/* Offers all names to somebody who looks for the nearest one. */
+void restriction_try_nearest(struct nearest *nearest);
 
 /* The rows behind a class, and behind a table that stands in a list by itself. */
 extern const struct restriction restriction_class_row, restriction_table_row;

@@ -1,5 +1,4 @@
 #include "policy/route.h"
-#include "protocol/list.h"
 #include "protocol/smtp_path.h"
 
 struct router {
@@ -168,12 +167,35 @@ static struct span alias_result(struct router *r, struct span item, struct span 
     return copy;
 }
 
+static bool is_separator(char c)
+{
+    return c == ',' || ascii_is_space(c);
+}
+
+/* The next address; commas and blanks within quotes belong to it. */
+static struct span next_address(struct span *list)
+{
+    bool is_quoted = false;
+    size_t n = 0;
+    while (list->len > 0 && is_separator(list->at[0]))
+        *list = span_skip(*list, 1);
+    for (; n < list->len && (is_quoted || !is_separator(list->at[n])); n++) {
+        if (list->at[n] == '"')
+            is_quoted = !is_quoted;
+        else if (list->at[n] == '\\' && n + 1 < list->len)
+            n++;
+    }
+    struct span item = span_make(list->at, n);
+    *list = span_skip(*list, n);
+    return item;
+}
+
 static enum route_status route_results(struct router *r, struct span list,
                                        struct span extension, const struct resolved *from,
                                        int depth)
 {
     struct span item;
-    while ((item = list_next(&list)).len > 0) {
+    while ((item = next_address(&list)).len > 0) {
         struct smtp_path path;
         if (item.at[0] != '@' && !smtp_path_parse(item, false, r->memory, &path))
             return ROUTE_BROKEN;

@@ -31,11 +31,11 @@ static struct rule_row *add_row(struct rules *rules)
     return row;
 }
 
-/* "if" and "endif", any case, as a word of its own. */
+/* "if" and "endif", any case; "if/x/" needs no blank, and no pattern begins with a letter. */
 static bool cut_word(struct span *line, const char *word)
 {
     struct span w = span_of(word);
-    if (!span_istarts(*line, w) || (line->len > w.len && !ascii_is_space(line->at[w.len])))
+    if (!span_istarts(*line, w) || (line->len > w.len && ascii_is_alnum(line->at[w.len])))
         return false;
     *line = span_trim(span_skip(*line, w.len));
     return true;

@@ -128,11 +128,15 @@ void table_trim(struct table *t)
     }
 }
 
+/* Skips values that table_put() replaced. */
 bool table_next(const struct table *t, size_t *cursor, struct span *key, struct span *value)
 {
-    if (*cursor >= t->bytes.len)
-        return false;
-    entry_at(t, *cursor, key, value);
-    *cursor += ENTRY_HEAD + key->len + value->len;
-    return true;
+    while (*cursor < t->bytes.len) {
+        size_t offset = *cursor;
+        entry_at(t, offset, key, value);
+        *cursor += ENTRY_HEAD + key->len + value->len;
+        if (t->slots[slot_of(t, *key)] == offset + 1)
+            return true;
+    }
+    return false;
 }

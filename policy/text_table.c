@@ -36,7 +36,8 @@ void text_table_read(struct span text, const char *file, struct problems *proble
         struct span key = span_make(line.at, n), value = span_trim(span_skip(line, n));
         for (size_t i = 0; i < n; i++) /* lines owns a copy: folding in place is ours to do */
             lines.logical.at[i] = ascii_lower(lines.logical.at[i]);
-        if (key.len == 0 || value.len == 0 || lines.is_orphan)
+        bool has_nul = memchr(line.at, '\0', line.len) != NULL; /* ends a key in a .db file */
+        if (key.len == 0 || value.len == 0 || lines.is_orphan || has_nul)
             warn(problems, file, lines.line, "not \"key value\", line skipped", line);
         else if (!add(context, key, value))
             warn(problems, file, lines.line, "duplicate key, the first one counts", key);

@@ -282,10 +282,10 @@ static int read_source(const char *path, struct buf *text)
         n = fread(room, 1, 65536, f);
         text->len += n;
     }
-    if (f == NULL)
-        return errno;
-    fclose(f);
-    return 0;
+    int rc = f == NULL || ferror(f) ? errno : 0;
+    if (f != NULL)
+        fclose(f);
+    return rc;
 }
 
 static int map_make(const char *name)
