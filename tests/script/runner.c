@@ -11,7 +11,8 @@
  *   # comment; lines without text are skipped
  *   scenario TITLE         starts anew; the lines before the first one belong to every scenario
  *   include FILE           the lines of that file, beside this one
- *   conf NAME = VALUE      a line of main.cf; lines that begin with white space continue it
+ *   conf NAME = VALUE      a line of main.cf, in place of an earlier one with this name; lines
+ *                          that begin with white space continue it
  *   file NAME              a file beside main.cf; its text follows in lines "| text"
  *   certificate NAME       a key and a self-signed certificate in a file beside main.cf
  *   warning TEXT           what the configuration is told, in order; none may be left out
@@ -46,7 +47,8 @@
  *   close                  the server has closed the connection
  *   leave [TEXT]           the client has; TEXT: what the network said
  *
- * IDn stands for the n-th queue id of the scenario, PID for the number of the process. */
+ * IDn stands for the n-th queue id of the scenario, ".PIDQ" for the number of the process in a
+ * file name. */
 #include "certificate.h"
 #include "drive.h"
 #include "script.h"
@@ -201,10 +203,34 @@ static bool write_file(struct run *r, const char *name, struct span text)
 
 /* ------------------------------------------------------------ steps: setting up */
 
+/* The line of main.cf that sets this name, with its continuation lines; empty: none does. */
+static struct span find_setting(const struct run *r, struct span name)
+{
+    struct span rest = buf_span(&r->conf);
+    while (rest.len > 0) {
+        size_t n = 0;
+        do
+            n += span_find(span_skip(rest, n), '\n') + 1;
+        while (n < rest.len && ascii_is_space(rest.at[n]));
+        struct span setting = span_make(rest.at, n), copy = setting;
+        if (span_equals(span_next_word(&copy), name))
+            return setting;
+        rest = span_skip(rest, n);
+    }
+    return span_make(NULL, 0);
+}
+
+/* A later conf takes the place of an earlier one, so that scenarios can differ. */
 static bool step_conf(struct run *r, const char *text)
 {
+    struct span rest = span_of(text), old = find_setting(r, span_next_word(&rest));
     if (r->config != NULL)
         return fail(r, "conf behind the first use of the configuration");
+    if (old.len > 0) {
+        size_t at = (size_t)(old.at - r->conf.at), end = at + old.len;
+        memmove(r->conf.at + at, r->conf.at + end, r->conf.len - end);
+        r->conf.len -= old.len;
+    }
     buf_printf(&r->conf, "%s\n", text);
     return true;
 }
