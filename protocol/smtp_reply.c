@@ -13,8 +13,8 @@ static void write_printable(struct buf *out, struct span text, size_t max)
 {
     for (size_t used = 0; text.len > 0;) {
         size_t n = utf8_sequence(text);
-        bool is_good = n > 1 || (n == 1 && ascii_is_print(text.at[0]));
         struct span one = span_make(text.at, n > 0 ? n : 1);
+        bool is_good = n > 1 ? !utf8_is_control(one) : n == 1 && ascii_is_print(text.at[0]);
         used += is_good ? one.len : 1;
         if (used > max)
             return;

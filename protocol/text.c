@@ -59,7 +59,7 @@ bool utf8_is_valid(struct span text)
     return true;
 }
 
-static bool is_c1_control(struct span sequence)
+bool utf8_is_control(struct span sequence)
 {
     return sequence.len == 2 && (unsigned char)sequence.at[0] == 0xc2
            && (unsigned char)sequence.at[1] < 0xa0;
@@ -71,7 +71,7 @@ void text_escape(struct buf *out, struct span text, size_t max)
     while (text.len > 0) {
         size_t n = utf8_sequence(text);
         struct span one = span_make(text.at, n > 0 ? n : 1);
-        bool is_good = n > 1 ? !is_c1_control(one) : n == 1 && ascii_is_print(one.at[0]);
+        bool is_good = n > 1 ? !utf8_is_control(one) : n == 1 && ascii_is_print(one.at[0]);
         if (out->len - start + one.len > max) {
             buf_puts(out, "...");
             return;

@@ -16,6 +16,9 @@ size_t utf8_sequence(struct span text);
 bool utf8_is_valid(struct span text);
 bool text_is_ascii(struct span text);
 
+/* Is this sequence one of the C1 controls, U+0080 to U+009F? */
+bool utf8_is_control(struct span sequence);
+
 /* Appends at most max bytes of text, escaped; a cut text ends with "...". */
 void text_escape(struct buf *out, struct span text, size_t max);
 

@@ -170,6 +170,15 @@ static void add_protocol(struct buf *out, const struct trace *t)
         buf_printf(out, "%s%s", t->protocol, t->is_tls && is_extended ? "S" : "");
 }
 
+/* Quoted where needed, and without control octets: one character for each at most. */
+static void add_address(struct buf *out, struct span address)
+{
+    struct buf quoted = { 0 };
+    smtp_path_quote(&quoted, address);
+    text_escape(out, buf_span(&quoted), quoted.len + 1);
+    buf_fini(&quoted);
+}
+
 void trace_received(struct buf *out, const struct trace *t)
 {
     buf_puts(out, "Received: from ");
@@ -184,7 +193,7 @@ void trace_received(struct buf *out, const struct trace *t)
     buf_printf(out, " id %s", t->queue_id);
     if (t->recipient.len > 0) {
         buf_puts(out, "\r\n\tfor <");
-        smtp_path_quote(out, t->recipient);
+        add_address(out, t->recipient);
         buf_putc(out, '>');
     }
     buf_printf(out, "; %s\r\n", t->date);
@@ -193,12 +202,9 @@ void trace_received(struct buf *out, const struct trace *t)
 static void add_address_header(struct buf *out, const char *name, struct span address,
                                bool is_angled)
 {
-    struct buf quoted = { 0 };
-    smtp_path_quote(&quoted, address);
     buf_printf(out, "%s: %s", name, is_angled ? "<" : "");
-    text_escape(out, buf_span(&quoted), quoted.len + 1); /* one character for each at most */
+    add_address(out, address);
     buf_printf(out, "%s\r\n", is_angled ? ">" : "");
-    buf_fini(&quoted);
 }
 
 void trace_delivery(struct buf *out, struct span sender, struct span original,
