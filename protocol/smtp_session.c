@@ -272,6 +272,7 @@ static bool next_piece(struct smtp_session *s, struct span *in)
     while (smtp_data_next(&s->data, in, &s->body))
         if (!is_over_size(s)) /* past the limit the rest is read and thrown away */
             return true;
+    s->body = span_make(NULL, 0); /* of a piece that was thrown away */
     return false;
 }
 
