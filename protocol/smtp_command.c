@@ -576,12 +576,19 @@ static bool is_noop_word(struct smtp_session *s)
     }
 }
 
+/* Whatever it is otherwise, it counts as the junk that NOOP is (spec 9.1). */
+static void run_noop_word(struct smtp_session *s)
+{
+    s->verb = SMTP_VERB_NOOP;
+    cmd_noop(s);
+}
+
 void smtp_command_run(struct smtp_session *s)
 {
     if (s->features.tls_required && !s->is_tls && !commands[s->verb].is_ok_before_tls)
         smtp_say(s, 530, "5.7.0", "Must issue a STARTTLS command first");
     else if (s->params->smtpd_noop_commands[0] != '\0' && is_noop_word(s))
-        cmd_noop(s);
+        run_noop_word(s);
     else
         commands[s->verb].run(s);
 }
