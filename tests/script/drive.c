@@ -274,6 +274,7 @@ void drive_wake(struct drive *d)
 {
     ENSURE(d->state == DRIVE_SLEEPING);
     drive_wait(d, d->smtpd->smtp.sleep_ms);
+    flush(d);
     resume(d);
 }
 
