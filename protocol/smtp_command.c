@@ -149,7 +149,7 @@ static void become_xclient(struct smtp_session *s, struct smtp_peer *peer,
     s->peer = *peer;
     s->peer.is_from_xclient = true;
     free(s->helo);
-    s->helo = x->helo != NULL ? xstrdup(x->helo) : NULL;
+    s->helo = x->helo != NULL ? clean_helo(span_of(x->helo)) : NULL;
     s->is_esmtp = x->proto == XCLIENT_PROTO_ESMTP;
     smtp_mail_reset(s);
     s->errors = s->junk_commands = 0;
