@@ -26,6 +26,7 @@ void smtp_session_fini(struct smtp_session *s)
     smtp_peer_fini(&s->peer);
     arena_fini(&s->scratch);
     free(s->helo);
+    free(s->helo_before);
 }
 
 const char *smtp_session_protocol(const struct smtp_session *s)
@@ -419,6 +420,8 @@ void smtp_session_answer(struct smtp_session *s, const struct smtp_reply *reply,
         smtp_command_accepted(s);
     } else {
         smtp_say_reply(s, reply);
+        if (s->ask == SMTP_ASK_HELO)
+            smtp_helo_refused(s);
         if (s->ask == SMTP_ASK_COMMAND)
             smtp_close(s, SMTP_CLOSE_FORBIDDEN);
     }

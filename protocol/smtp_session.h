@@ -122,7 +122,8 @@ struct smtp_session {
     struct smtp_data data;
     struct smtp_mail mail;
 
-    char *helo; /* owns; NULL: none yet */
+    char *helo;        /* owns; NULL: none yet */
+    char *helo_before; /* owns: of SMTP_ASK_HELO; comes back if the new name is refused */
     bool is_esmtp, is_tls;
     bool has_talked_early; /* set by the driver: input was waiting before the banner */
     bool is_out_of_turn;   /* sticky: what reject_unauth_pipelining looks at */
