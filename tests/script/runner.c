@@ -35,7 +35,7 @@
  *                          in front of deliver: its next recipient, and what is written for it.
  *                          No Maildir: nothing is written. NAME: the unique file name, with "..."
  *   message [N]            in front of deliver: all bytes of the N-th file (default 1), each
- *                          line "| TEXT" with the escapes of C:
+ *                          line "| TEXT" with the escapes of C:; "|* N TEXT": N such lines
  *   deliver ok|ERRNO       the delivery, and how it ends. All recipients must have been named
  *                          if one was.
  *   sleep MS               the server holds its replies back for this long
@@ -241,17 +241,31 @@ static bool step_continue(struct run *r, const char *text)
     return true;
 }
 
-/* The "| " lines behind the step at hand, each with its line end. */
+static bool add_block_line(const char *text, bool is_escaped, const char *line_end,
+                           struct buf *block)
+{
+    bool has_end = true;
+    if (!is_escaped)
+        buf_puts(block, text);
+    else if (!script_unescape(span_of(text), block, &has_end))
+        return false;
+    buf_puts(block, has_end ? line_end : "");
+    return true;
+}
+
+/* The "| " lines behind the step at hand, each with its line end; "|* N TEXT" is N of them. */
 static bool take_block(struct run *r, bool is_escaped, const char *line_end, struct buf *block)
 {
-    while (r->at + 1 < r->count && strcmp(line_at(r, r->at + 1)->word, "|") == 0) {
-        bool has_end = true;
-        struct span text = span_of(line_at(r, ++r->at)->text);
-        if (!is_escaped)
-            buf_add(block, text);
-        else if (!script_unescape(text, block, &has_end))
-            return fail(r, "bad escape");
-        buf_puts(block, has_end ? line_end : "");
+    for (; r->at + 1 < r->count && line_at(r, r->at + 1)->word[0] == '|'; r->at++) {
+        const struct script_line *line = line_at(r, r->at + 1);
+        struct span rest = span_of(line->text);
+        uint64_t n = 1;
+        if (line->word[1] == '*' && !span_to_u64(span_next_word(&rest), 10000000, &n))
+            return fail(r, "how many lines?");
+        const char *text = line->word[1] == '*' ? rest.at + (rest.len > 0) : line->text;
+        for (uint64_t i = 0; i < n; i++)
+            if (!add_block_line(text, is_escaped, line_end, block))
+                return fail(r, "bad escape");
     }
     return true;
 }

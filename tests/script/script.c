@@ -31,12 +31,17 @@ static const char *include_file(struct script *s, const char *file, struct span 
     return error;
 }
 
+static const struct span many = { "|*", 2 };
+
 static const char *read_line(struct script *s, const char *file, int number, struct span line)
 {
     struct span rest = line;
     if (line.at[0] == '|' || ascii_is_space(line.at[0])) {
-        bool has_blank = line.len > 1 && line.at[0] == '|' && line.at[1] == ' ';
-        add_line(s, file, number, span_make(line.at, 1), span_skip(line, has_blank ? 2 : 1));
+        bool is_block = line.at[0] == '|', is_repeated = is_block && span_istarts(line, many);
+        struct span text = span_skip(line, is_repeated ? 2 : 1);
+        bool has_blank = is_block && text.len > 0 && text.at[0] == ' ';
+        add_line(s, file, number, is_repeated ? many : span_make(line.at, 1),
+                 span_skip(text, has_blank));
         return NULL;
     }
     struct span word = span_next_word(&rest);

@@ -9,7 +9,7 @@
 struct script_line {
     char *file; /* owns */
     int number;
-    char *word; /* owns: the directive; "|" of a block, " " of a continuation */
+    char *word; /* owns: the directive; "|" or "|*" in a block, " " of a continuation */
     char *text; /* owns: what follows it */
 };
 
