@@ -422,8 +422,10 @@ void smtp_session_answer(struct smtp_session *s, const struct smtp_reply *reply,
         smtp_say_reply(s, reply);
         if (s->ask == SMTP_ASK_HELO)
             smtp_helo_refused(s);
-        if (s->ask == SMTP_ASK_COMMAND)
+        if (s->ask == SMTP_ASK_COMMAND) {
+            s->has_failed = true; /* 221 or not */
             smtp_close(s, SMTP_CLOSE_FORBIDDEN);
+        }
     }
     finish_command(s);
 }
