@@ -142,10 +142,11 @@ static void flush(struct drive *d)
     buf_clear(&d->out);
 }
 
-static void note_id(struct drive *d, uint64_t before)
+static void note_id(struct drive *d)
 {
-    if (d->services.last_id == before || d->id_count == DRIVE_IDS_MAX)
+    if (d->services.last_id == d->noted_id || d->id_count == DRIVE_IDS_MAX)
         return;
+    d->noted_id = d->services.last_id;
     snprintf(d->ids[d->id_count++], QUEUE_ID_MAX, "%llX",
              (unsigned long long)(d->services.last_id << 6 | (d->services.loop_index & 63)));
 }
@@ -189,10 +190,9 @@ static void settle(struct drive *d, enum smtpd_need need, struct span in)
 
 static void pump(struct drive *d, struct span in)
 {
-    uint64_t last_id = d->services.last_id;
     d->state = DRIVE_READING;
     enum smtpd_need need = smtpd_next(d->smtpd, &in, &d->out);
-    note_id(d, last_id);
+    note_id(d);
     settle(d, need, in);
 }
 

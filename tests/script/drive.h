@@ -48,6 +48,7 @@ struct drive {
     struct drive_lent delivering, spilling;
     char ids[DRIVE_IDS_MAX][QUEUE_ID_MAX]; /* queue ids handed out, in order */
     size_t id_count;
+    uint64_t noted_id;
     uint64_t number; /* of connections */
     const char *complaint;
 };
