@@ -107,14 +107,23 @@ static void cmd_helo(struct smtp_session *s)
         smtp_say(s, 501, NULL, "Syntax: %s hostname", smtp_verbs[s->verb].name);
         return;
     }
-    smtp_mail_reset(s);
+    s->helo_before = s->helo; /* the verdict is about the new name */
+    s->helo = clean_helo(s->argument);
     smtp_ask_for(s, SMTP_ASK_HELO);
+}
+
+void smtp_helo_refused(struct smtp_session *s)
+{
+    free(s->helo);
+    s->helo = s->helo_before;
+    s->helo_before = NULL;
 }
 
 static void helo_accepted(struct smtp_session *s)
 {
-    free(s->helo);
-    s->helo = clean_helo(s->argument);
+    free(s->helo_before);
+    s->helo_before = NULL;
+    smtp_mail_reset(s);
     s->is_esmtp = s->verb == SMTP_VERB_EHLO;
     if (s->is_esmtp)
         say_ehlo(s);

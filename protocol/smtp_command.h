@@ -12,6 +12,9 @@ void smtp_command_run(struct smtp_session *s);
 /* The driver said yes to s->ask. */
 void smtp_command_accepted(struct smtp_session *s);
 
+/* The driver said no to SMTP_ASK_HELO: all stays as it was (spec 1.2). */
+void smtp_helo_refused(struct smtp_session *s);
+
 void smtp_say(struct smtp_session *s, int code, const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void smtp_say_reply(struct smtp_session *s, const struct smtp_reply *reply);

@@ -27,6 +27,7 @@ void smtp_session_fini(struct smtp_session *s)
     smtp_peer_fini(&s->peer);
     arena_fini(&s->scratch);
     free(s->helo);
+    free(s->helo_before);
 }
 
 const char *smtp_session_protocol(const struct smtp_session *s)
@@ -299,12 +300,22 @@ static bool is_over_size(struct smtp_session *s)
     return s->is_too_big;
 }
 
+/* The driver hears of it, for the log. */
+static void refuse_bytes(struct smtp_session *s, const struct smtp_reply *refusal)
+{
+    smtp_say_reply(s, refusal);
+    s->refusal = *refusal;
+    s->is_refusal_due = true;
+}
+
+static const struct smtp_reply too_big = { 552, "5.3.4", "Error: message file too big" };
+
 /* Behind the last byte of a message: refuse it here, or let the driver make it durable. */
 static void body_complete(struct smtp_session *s)
 {
     struct smtp_reply refusal = { 0 };
     if (s->is_too_big)
-        refusal = (struct smtp_reply){ 552, "5.3.4", "Error: message file too big" };
+        refusal = too_big;
     else if (s->data.bare_lf_count > 0 && s->features.bare_newline_reject)
         refusal = (struct smtp_reply){
             s->params->smtpd_forbid_bare_newline_reject_code, "5.5.2",
@@ -316,9 +327,9 @@ static void body_complete(struct smtp_session *s)
         return;
     }
     s->state = SMTP_STATE_COMMAND;
-    smtp_say_reply(s, &refusal);
+    refuse_bytes(s, &refusal);
     count_command(s);
-    smtp_mail_reset(s);
+    s->is_mail_over = true;
 }
 
 /* True: s->body holds bytes for the driver. */
@@ -327,6 +338,7 @@ static bool next_piece(struct smtp_session *s, struct span *in)
     while (smtp_data_next(&s->data, in, &s->body))
         if (!is_over_size(s)) /* past the limit the rest is read and thrown away */
             return true;
+    s->body = span_make(NULL, 0); /* of a piece that was thrown away */
     return false;
 }
 
@@ -350,7 +362,7 @@ static void chunk_complete(struct smtp_session *s)
     if (s->chunk_is_skipped)
         smtp_say_reply(s, &s->refusal);
     else if (s->is_too_big)
-        smtp_say(s, 552, "5.3.4", "Error: message file too big");
+        refuse_bytes(s, &too_big);
     else
         smtp_say(s, 250, "2.0.0", "Ok: %llu bytes", (unsigned long long)s->chunk_bytes);
     if (s->is_too_big)
@@ -412,6 +424,8 @@ enum smtp_need smtp_session_next(struct smtp_session *s, struct span *in, struct
     for (;;) {
         if (take(&s->is_refusal_due))
             return SMTP_REJECTED;
+        if (take(&s->is_mail_over)) /* the log still wanted its addresses */
+            smtp_mail_reset(s);
         if (take(&s->is_reset_due))
             return SMTP_RESET;
         if (take(&s->is_sleep_due)) {
@@ -461,8 +475,12 @@ void smtp_session_answer(struct smtp_session *s, const struct smtp_reply *reply,
         smtp_command_accepted(s);
     } else {
         smtp_say_reply(s, reply);
-        if (s->ask == SMTP_ASK_COMMAND)
+        if (s->ask == SMTP_ASK_HELO)
+            smtp_helo_refused(s);
+        if (s->ask == SMTP_ASK_COMMAND) {
+            s->has_failed = true; /* 221 or not */
             smtp_close(s, SMTP_CLOSE_FORBIDDEN);
+        }
     }
     finish_command(s);
 }

@@ -27,7 +27,7 @@ enum smtp_need {
     SMTP_BODY,         /* s->body: message bytes; take them before the next call */
     SMTP_NEED_COMMIT,  /* the message is complete: make it durable, then answer */
     SMTP_RESET,        /* the transaction ended without delivery: drop what belongs to it */
-    SMTP_REJECTED,     /* s->refusal: the machine itself refused an envelope (for the log) */
+    SMTP_REJECTED,     /* s->refusal: the machine itself refused a MAIL or a message (for the log) */
     SMTP_SLEEP,        /* wait s->sleep_ms before *out may go */
     SMTP_NEED_TLS,     /* flush *out, discard plaintext input, shake hands, smtp_session_secured() */
     SMTP_CLOSE,        /* flush *out, close; s->close_reason says why */
@@ -123,7 +123,8 @@ struct smtp_session {
     struct smtp_data data;
     struct smtp_mail mail;
 
-    char *helo; /* owns; NULL: none yet */
+    char *helo;        /* owns; NULL: none yet */
+    char *helo_before; /* owns: of SMTP_ASK_HELO; comes back if the new name is refused */
     bool is_esmtp, is_tls;
     bool has_talked_early; /* set by the driver: input was waiting before the banner */
     bool may_talk_early;   /* set by the driver: that was judged already */
@@ -147,7 +148,8 @@ struct smtp_session {
     enum { BDAT_NONE, BDAT_ACTIVE, BDAT_FAILED } bdat;
     bool chunk_is_last, chunk_is_skipped;
 
-    bool is_too_big, is_reset_due, is_refusal_due, is_sleep_due, has_failed, is_uncounted;
+    bool is_too_big, is_mail_over, is_reset_due, is_refusal_due, is_sleep_due, has_failed,
+        is_uncounted;
     int errors, junk_commands;
     struct smtp_count counts[SMTP_VERB_COUNT];
 };

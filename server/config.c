@@ -406,7 +406,8 @@ struct config *config_load_with(const char *file, const char *text, const char *
     buf_fini(&bytes);
     apply_settings(config, settings, setting_count, problems);
     store_params(config, host, false, problems);
-    store_params(config, host, true, problems);
+    if (problems->error_count == 0) /* else each mistake would be told twice */
+        store_params(config, host, true, problems);
     if (problems->error_count == 0) {
         config->maps = maps_new(config->base_dir);
         compile(config, host, problems);

@@ -278,7 +278,8 @@ static void on_sleep_over(uv_timer_t *timer)
     loop_now_ms(c->loop);
     buf_add(&c->loop->out, buf_span(&c->delayed));
     buf_fini(&c->delayed);
-    conn_pump(c);
+    if (flush(c)) /* now: the next command may have to wait as well */
+        conn_pump(c);
 }
 
 /* The replies so far go when the time is over; meanwhile nothing is read (spec 9.1). */

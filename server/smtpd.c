@@ -55,7 +55,9 @@ static void on_reset(struct smtpd *d)
 
 static void log_refusal(struct smtpd *d)
 {
-    smtpd_log_reply(d, smtp_verbs[d->smtp.verb].name, &d->smtp.refusal);
+    bool is_message = d->smtp.verb == SMTP_VERB_DATA || d->smtp.verb == SMTP_VERB_BDAT;
+    smtpd_log_reply(d, is_message ? "END-OF-MESSAGE" : smtp_verbs[d->smtp.verb].name,
+                    &d->smtp.refusal);
 }
 
 /* The machine's answer to its own question; then the transaction may be over. */

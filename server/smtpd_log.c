@@ -95,7 +95,7 @@ static void add_counts(const struct smtp_session *s, struct buf *line)
         if (total == 0 && !is_sum)
             continue;
         lower_name(is_sum ? "commands" : smtp_verbs[v].name, name);
-        if (good == total)
+        if (good == total && total > 0) /* no command at all is 0/0, as in Postfix */
             buf_printf(line, " %s=%u", name, total);
         else
             buf_printf(line, " %s=%u/%u", name, good, total);
@@ -108,7 +108,7 @@ static void add_counts(const struct smtp_session *s, struct buf *line)
 static void log_reason(struct smtpd *d, const char *error)
 {
     const struct smtp_session *s = &d->smtp;
-    const char *after = smtpd_is_receiving(d) ? "DATA" : smtp_verbs[s->verb].name;
+    const char *after = smtp_verbs[s->verb].name;
     bool is_start = s->counts[s->verb].all == 0 && s->verb == SMTP_VERB_UNKNOWN;
     if (is_start)
         after = "CONNECT";
