@@ -124,13 +124,21 @@ static int send_bytes(struct conn *c, struct span bytes)
     return bytes.len > 0 ? queue_write(c, bytes) : 0;
 }
 
+static void encrypt(struct conn *c)
+{
+    struct loop *loop = c->loop;
+    if (c->tls != NULL && loop->out.len > 0 && tls_stream_is_ready(c->tls)) {
+        tls_stream_write(c->tls, buf_span(&loop->out), &loop->cipher_out);
+        buf_clear(&loop->out);
+    }
+}
+
 /* Sends the loop's out, through TLS if there is any. False: the connection is gone. */
 static bool flush(struct conn *c)
 {
     struct loop *loop = c->loop;
     int rc = 0;
-    if (c->tls != NULL && loop->out.len > 0 && tls_stream_is_ready(c->tls))
-        tls_stream_write(c->tls, buf_span(&loop->out), &loop->cipher_out);
+    encrypt(c);
     struct span bytes = buf_span(c->tls != NULL ? &loop->cipher_out : &loop->out);
     if (bytes.len > 0)
         rc = send_bytes(c, bytes);
@@ -250,6 +258,7 @@ static void begin_linger(struct conn *c)
 
 static void finish(struct conn *c)
 {
+    encrypt(c); /* the last reply goes before close_notify, not into nothing */
     if (c->tls != NULL)
         tls_stream_shutdown(c->tls, &c->loop->cipher_out);
     if (!flush(c))
