@@ -11,6 +11,7 @@ fails when the block ends. Everything runs on loopback, in a temporary directory
 import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -41,9 +42,16 @@ BASE = {
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nothing listens on, below the range that outgoing connections take theirs
+    from: a test that opens thousands of them must not take it away before it is used."""
+    while True:
+        port = random.randrange(10240, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_for(condition, what, seconds=10):
@@ -74,8 +82,14 @@ class Smtp:
     """A client that says exactly what it is told, byte for byte."""
 
     def __init__(self, port, host="127.0.0.1", source=None, greet=True, timeout=15):
-        self.sock = socket.create_connection((host, port), timeout,
-                                             source_address=(source, 0) if source else None)
+        """port: of host, or the path of a unix socket."""
+        if isinstance(port, int):
+            self.sock = socket.create_connection((host, port), timeout,
+                                                 source_address=(source, 0) if source else None)
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(timeout)
+            self.sock.connect(str(port))
         self.file = self.sock.makefile("rb")
         self.banner = self.reply() if greet else None
 
@@ -100,13 +114,39 @@ class Smtp:
     def commands(self, *lines):
         return [self.command(line) for line in lines]
 
-    def message(self, data, sender="a@client.test", rcpts=("you@example.org",)):
-        """A whole transaction by DATA; data is stuffed here. The reply to the final dot."""
-        assert self.command("MAIL FROM:<%s>" % sender).code == 250
+    def envelope(self, sender="a@client.test", rcpts=("you@example.org",)):
+        """MAIL and RCPT, which must succeed."""
+        reply = self.command("MAIL FROM:<%s>" % sender)
+        assert reply.code == 250, reply
         for rcpt in rcpts:
             reply = self.command("RCPT TO:<%s>" % rcpt)
             assert reply.code == 250, reply
-        assert self.command("DATA").code == 354
+
+    def begin_data(self, **kwargs):
+        """An envelope and DATA: the message is to come."""
+        self.envelope(**kwargs)
+        reply = self.command("DATA")
+        assert reply.code == 354, reply
+
+    def bdat(self, data, chunk=0, **kwargs):
+        """A whole transaction by BDAT in chunks of that many bytes (0: one chunk). The reply to
+        the last of them."""
+        self.envelope(**kwargs)
+        chunk = chunk or len(data) or 1
+        pieces = [data[i:i + chunk] for i in range(0, len(data), chunk)] or [b""]
+        for first in range(0, len(pieces), 100):  # a group at a time: replies must not pile up
+            group = pieces[first:first + 100]
+            for i, piece in enumerate(group):
+                last = b" LAST" if first + i + 1 == len(pieces) else b""
+                group[i] = b"BDAT %d%s\r\n%s" % (len(piece), last, piece)
+            self.send(b"".join(group))
+            for _ in group:
+                reply = self.reply()
+        return reply
+
+    def message(self, data, **kwargs):
+        """A whole transaction by DATA; data is stuffed here. The reply to the final dot."""
+        self.begin_data(**kwargs)
         if data.startswith(b"."):
             data = b"." + data
         self.send(data.replace(b"\r\n.", b"\r\n..") + b".\r\n")
