@@ -104,7 +104,7 @@ static void take_line(struct header_scan *h, struct buf *out)
     if (!is_more && name_len > 0) {
         begin_header(h, line, name_len);
     } else if (!is_more && !is_mailbox_line(h, line)) {
-        bool is_empty = span_trim(line).len == 0;
+        bool is_empty = line.at[0] == '\r' && line.len == 2; /* blanks alone would fold ours */
         if (!h->has_lines && !is_empty)
             buf_puts(out, "\r\n");
         h->is_done = true;
