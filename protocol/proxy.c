@@ -27,10 +27,11 @@ static bool v1_fields(struct span line, struct proxy_header *out)
     bool is_v6 = span_equals(words[1], SPAN_LITERAL("TCP6"));
     if ((!is_v6 && !span_equals(words[1], SPAN_LITERAL("TCP4"))) || span_trim(line).len > 0)
         return false;
-    bool has_colons = span_find(words[2], ':') < words[2].len;
-    return has_colons == is_v6 && ip_parse(words[2], &out->client)
-           && ip_parse(words[3], &out->server) && v1_port(words[4], &out->client_port)
-           && v1_port(words[5], &out->server_port);
+    for (size_t i = 2; i < 4; i++)
+        if ((span_find(words[i], ':') < words[i].len) != is_v6)
+            return false;
+    return ip_parse(words[2], &out->client) && ip_parse(words[3], &out->server)
+           && v1_port(words[4], &out->client_port) && v1_port(words[5], &out->server_port);
 }
 
 static enum proxy_result v1_parse(struct span in, struct proxy_header *out, size_t *used)
