@@ -459,6 +459,37 @@ void conn_resume(struct conn *c)
         conn_pump(c);
 }
 
+/* ------------------------------------------------------------ limits */
+
+static bool is_limited(struct conn *c, int connections, int rate)
+{
+    const struct config *config = c->smtpd.config;
+    const struct params *p = &config->params;
+    bool is_over = (p->smtpd_client_connection_count_limit > 0
+                    && connections > p->smtpd_client_connection_count_limit)
+                   || (p->smtpd_client_connection_rate_limit > 0
+                       && rate > p->smtpd_client_connection_rate_limit);
+    return is_over
+           && match_list_host(&config->event_limit_exceptions, &map_reader_direct,
+                              SPAN_LITERAL("unknown"), &c->smtpd.client_ip) != MATCH_YES;
+}
+
+static void refuse_client(struct conn *c, int connections, int rate)
+{
+    char text[512];
+    const char *address = c->smtpd.smtp.peer.address;
+    int n = snprintf(text, sizeof text,
+                     "421 4.7.0 %.255s Error: too many connections from %s\r\n",
+                     params_of(c)->myhostname, address);
+    smtpd_log(&c->smtpd, "smtpd",
+              "warning: connection limit exceeded: %d at a time, %d per unit from %s",
+              connections, rate, smtpd_client(&c->smtpd));
+    c->smtpd.smtp.close_reason = SMTP_CLOSE_REPLY;
+    buf_append(&c->loop->out, text, (size_t)n);
+    if (flush(c))
+        conn_close(c, NULL);
+}
+
 /* ------------------------------------------------------------ PROXY */
 
 static void proxy_refused(struct conn *c)
@@ -481,14 +512,26 @@ static void begin_session(struct conn *c)
         conn_pump(c);
 }
 
-static void become_proxied(struct conn *c, const struct proxy_header *header)
+/* From now on the connection counts as the announced client's. False: one too many. */
+static bool become_proxied(struct conn *c, const struct proxy_header *header)
 {
     struct smtpd *d = &c->smtpd;
+    struct clients *clients = c->loop->server->clients;
+    int64_t now_ms = c->loop->services.now_ms;
+    int connections, rate;
     if (header->is_local)
-        return;
+        return true;
+    clients_disconnect(clients, &d->client_ip, &d->config->params, now_ms);
+    d->client_ip = header->client;
+    clients_connect(clients, &d->client_ip, &d->config->params, now_ms, &connections, &rate);
     smtp_peer_fini(&d->smtp.peer);
     smtp_peer_init(&d->smtp.peer, &header->client, header->client_port, &header->server,
                    header->server_port);
+    if (is_limited(c, connections, rate)) {
+        refuse_client(c, connections, rate);
+        return false;
+    }
+    return true;
 }
 
 /* What came behind the header belongs to the client: SMTP too early, or its TLS hello. */
@@ -520,8 +563,8 @@ static void read_proxy(struct conn *c, struct span bytes)
     case PROXY_BAD: proxy_refused(c); return;
     case PROXY_OK: break;
     }
-    become_proxied(c, &header);
-    proxy_done(c, used);
+    if (become_proxied(c, &header))
+        proxy_done(c, used);
 }
 
 /* ------------------------------------------------------------ events */
@@ -621,35 +664,6 @@ static void addresses_of(struct conn *c, struct ip *client, uint16_t *client_por
     size = sizeof address;
     if (uv_tcp_getsockname(&c->h.tcp, (struct sockaddr *)(void *)&address, &size) == 0)
         ip_from_sockaddr((struct sockaddr *)(void *)&address, server, server_port);
-}
-
-static bool is_limited(struct conn *c, int connections, int rate)
-{
-    const struct config *config = c->smtpd.config;
-    const struct params *p = &config->params;
-    bool is_over = (p->smtpd_client_connection_count_limit > 0
-                    && connections > p->smtpd_client_connection_count_limit)
-                   || (p->smtpd_client_connection_rate_limit > 0
-                       && rate > p->smtpd_client_connection_rate_limit);
-    return is_over
-           && match_list_host(&config->event_limit_exceptions, &map_reader_direct,
-                              SPAN_LITERAL("unknown"), &c->smtpd.client_ip) != MATCH_YES;
-}
-
-static void refuse_client(struct conn *c, int connections, int rate)
-{
-    char text[512];
-    const char *address = c->smtpd.smtp.peer.address;
-    int n = snprintf(text, sizeof text,
-                     "421 4.7.0 %.255s Error: too many connections from %s\r\n",
-                     params_of(c)->myhostname, address);
-    smtpd_log(&c->smtpd, "smtpd",
-              "warning: connection limit exceeded: %d at a time, %d per unit from %s",
-              connections, rate, smtpd_client(&c->smtpd));
-    c->smtpd.smtp.close_reason = SMTP_CLOSE_REPLY;
-    buf_append(&c->loop->out, text, (size_t)n);
-    if (flush(c))
-        conn_close(c, NULL);
 }
 
 /* Bytes before the banner: this client does not wait for anybody (spec 9.7). */
