@@ -25,7 +25,7 @@ struct server {
     atomic_bool is_space_low;   /* queue_minfree */
 
     /* main thread: loop 0 */
-    bool is_reloading, is_refreshing, is_draining;
+    bool is_reloading, is_reload_due, is_refreshing, is_draining;
     uv_signal_t signals[3];
     uv_timer_t refresh;         /* tables, certificates, disk space; then the drain's limit */
 };
