@@ -193,7 +193,7 @@ class Postern:
     """A running server. settings override BASE; a value of None removes a parameter; text is
     appended to main.cf as it is. Listens on 127.0.0.1:port unless settings say otherwise."""
 
-    def __init__(self, settings=None, text="", files=None, env=None, limits=()):
+    def __init__(self, settings=None, text="", files=None, env=None, limits=(), wait=True):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postern-test-"))
         self.port = free_port()
         self.settings = dict(BASE, listen="127.0.0.1:%d" % self.port)
@@ -201,6 +201,7 @@ class Postern:
         self.text = text
         self.env = dict(os.environ, **(env or {}))
         self.limits = list(limits)  # in front of the command: ["prlimit", "--nofile=64"]
+        self.wait = wait  # for the word in the log that it runs
         self.process = None
         self.closed_log = b""
         for name, content in (files or {}).items():
@@ -216,7 +217,8 @@ class Postern:
     def write_config(self, **changes):
         self.settings.update(changes)
         lines = ["%s = %s\n" % item for item in self.settings.items() if item[1] is not None]
-        self.write("main.cf", "".join(lines) + self.text)
+        path = self.write("main.cf.new", "".join(lines) + self.text)
+        path.rename(self.dir / "main.cf")  # half a file is a good configuration too
 
     def start(self, wait=True):
         log = open(self.dir / "log", "ab")
@@ -289,7 +291,7 @@ class Postern:
             self.process.returncode, self.log()[-3000:])
 
     def __enter__(self):
-        return self.start()
+        return self.start(self.wait)
 
     def __exit__(self, kind, *_):
         try:
