@@ -245,6 +245,11 @@ class Postern:
     def connect(self, **kwargs):
         return Smtp(self.port, **kwargs)
 
+    def banner(self):
+        """What a new client is told."""
+        with self.connect() as smtp:
+            return smtp.banner
+
     def reload(self):
         before = self.log_bytes()
         self.process.send_signal(signal.SIGHUP)

@@ -97,7 +97,7 @@ class Hangup(ReloadTest):
         for number in range(30):
             server.write_config(mail_name="N%d" % number)
             server.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: Smtp(server.port).banner.text.endswith("ESMTP N29"), "the last name")
+        wait_for(lambda: server.banner().text.endswith("ESMTP N29"), "the last name")
 
     def test_reloads_cost_no_memory_or_descriptors(self):
         server = self.start()
@@ -118,7 +118,7 @@ class Hangup(ReloadTest):
         with server.connect() as smtp:
             self.assertEqual(smtp.banner.code, 421)
         held.pop().close()
-        wait_for(lambda: Smtp(server.port).banner.code == 220, "room for one")
+        wait_for(lambda: server.banner().code == 220, "room for one")
 
 
 class Mistakes(ReloadTest):
@@ -191,7 +191,7 @@ class Listeners(ReloadTest):
                 server.port, port))
             server.reload()
             server.wait_log(r"cannot listen on 127\.0\.0\.1:%d" % port)
-            wait_for(lambda: Smtp(server.port).banner.text.endswith("New"), "the new name")
+            wait_for(lambda: server.banner().text.endswith("New"), "the new name")
         server.reload()  # now it is free
         wait_for(lambda: self.try_connect(port), "the endpoint that was taken")
 
