@@ -222,13 +222,14 @@ class Postern:
 
     def start(self, wait=True):
         log = open(self.dir / "log", "ab")
+        before = log.tell()
         self.process = subprocess.Popen(
             self.limits + [BINARY, "serve", "-c", str(self.dir / "main.cf")],
             stdout=log, stderr=subprocess.STDOUT, env=self.env, stdin=subprocess.DEVNULL)
         log.close()
         if wait:
-            wait_for(lambda: b"daemon started" in self.log_bytes() or self.process.poll()
-                     is not None, "the server does not start")
+            wait_for(lambda: b"listening on" in self.log_bytes()[before:]
+                     or self.process.poll() is not None, "the server does not start")
             assert self.process.poll() is None, "the server ended: " + self.log()
         return self
 
