@@ -25,6 +25,12 @@ BINARY = os.environ.get("POSTERN", "postern")
 SOURCE = pathlib.Path(os.environ.get("SOURCE_DIR", "."))
 SANITIZER = re.compile(rb"ERROR: (Leak|Address|Thread)Sanitizer|runtime error:|postern: fatal")
 
+def is_sanitized():
+    """Is the server built with AddressSanitizer? Then memory counts about threefold."""
+    path = shutil.which(BINARY)
+    return path is not None and b"__asan_init" in pathlib.Path(path).read_bytes()
+
+
 # For tests that measure memory: freed blocks do not wait in AddressSanitizer's quarantine.
 LEAN = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0:"
                         "thread_local_quarantine_size_kb=0:malloc_context_size=1"}
