@@ -147,9 +147,10 @@ static void rewrite(int maildir_fd, struct span first_line, struct usage usage)
         unlinkat(maildir_fd, name, 0);
 }
 
+/* O_NONBLOCK: were it a FIFO, nobody's mail would be delivered any more. */
 static int open_file(int new_fd, int flags)
 {
-    int fd = openat(new_fd, "../maildirsize", flags | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(new_fd, "../maildirsize", flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     return fd >= 0 ? fd : -errno;
 }
 

@@ -128,13 +128,21 @@ static int send_bytes(struct conn *c, struct span bytes)
     return bytes.len > 0 ? queue_write(c, bytes) : 0;
 }
 
+static void encrypt(struct conn *c)
+{
+    struct loop *loop = c->loop;
+    if (c->tls != NULL && loop->out.len > 0 && tls_stream_is_ready(c->tls)) {
+        tls_stream_write(c->tls, buf_span(&loop->out), &loop->cipher_out);
+        buf_clear(&loop->out);
+    }
+}
+
 /* Sends the loop's out, through TLS if there is any. False: the connection is gone. */
 static bool flush(struct conn *c)
 {
     struct loop *loop = c->loop;
     int rc = 0;
-    if (c->tls != NULL && loop->out.len > 0 && tls_stream_is_ready(c->tls))
-        tls_stream_write(c->tls, buf_span(&loop->out), &loop->cipher_out);
+    encrypt(c);
     struct span bytes = buf_span(c->tls != NULL ? &loop->cipher_out : &loop->out);
     if (bytes.len > 0)
         rc = send_bytes(c, bytes);
@@ -254,6 +262,7 @@ static void begin_linger(struct conn *c)
 
 static void finish(struct conn *c)
 {
+    encrypt(c); /* the last reply goes before close_notify, not into nothing */
     if (c->tls != NULL)
         tls_stream_shutdown(c->tls, &c->loop->cipher_out);
     if (!flush(c))
@@ -528,6 +537,37 @@ void conn_ask(struct smtpd *d, const struct fact_key *key)
     c->is_asking = was_asking;
 }
 
+/* ------------------------------------------------------------ limits */
+
+static bool is_limited(struct conn *c, int connections, int rate)
+{
+    const struct config *config = c->smtpd.config;
+    const struct params *p = &config->params;
+    bool is_over = (p->smtpd_client_connection_count_limit > 0
+                    && connections > p->smtpd_client_connection_count_limit)
+                   || (p->smtpd_client_connection_rate_limit > 0
+                       && rate > p->smtpd_client_connection_rate_limit);
+    return is_over
+           && match_list_host(&config->event_limit_exceptions, &map_reader_direct,
+                              SPAN_LITERAL("unknown"), &c->smtpd.client_ip) != MATCH_YES;
+}
+
+static void refuse_client(struct conn *c, int connections, int rate)
+{
+    char text[512];
+    const char *address = c->smtpd.smtp.peer.address;
+    int n = snprintf(text, sizeof text,
+                     "421 4.7.0 %.255s Error: too many connections from %s\r\n",
+                     params_of(c)->myhostname, address);
+    smtpd_log(&c->smtpd, "smtpd",
+              "warning: connection limit exceeded: %d at a time, %d per unit from %s",
+              connections, rate, smtpd_client(&c->smtpd));
+    c->smtpd.smtp.close_reason = SMTP_CLOSE_REPLY;
+    buf_append(&c->loop->out, text, (size_t)n);
+    if (flush(c))
+        conn_close(c, NULL);
+}
+
 /* ------------------------------------------------------------ PROXY */
 
 static void proxy_refused(struct conn *c)
@@ -550,14 +590,26 @@ static void begin_session(struct conn *c)
         conn_pump(c);
 }
 
-static void become_proxied(struct conn *c, const struct proxy_header *header)
+/* From now on the connection counts as the announced client's. False: one too many. */
+static bool become_proxied(struct conn *c, const struct proxy_header *header)
 {
     struct smtpd *d = &c->smtpd;
+    struct clients *clients = c->loop->server->clients;
+    int64_t now_ms = c->loop->services.now_ms;
+    int connections, rate;
     if (header->is_local)
-        return;
+        return true;
+    clients_disconnect(clients, &d->client_ip, &d->config->params, now_ms);
+    d->client_ip = header->client;
+    clients_connect(clients, &d->client_ip, &d->config->params, now_ms, &connections, &rate);
     smtp_peer_fini(&d->smtp.peer);
     smtp_peer_init(&d->smtp.peer, &header->client, header->client_port, &header->server,
                    header->server_port);
+    if (is_limited(c, connections, rate)) {
+        refuse_client(c, connections, rate);
+        return false;
+    }
+    return true;
 }
 
 /* What came behind the header belongs to the client: SMTP too early, or its TLS hello. */
@@ -589,8 +641,8 @@ static void read_proxy(struct conn *c, struct span bytes)
     case PROXY_BAD: proxy_refused(c); return;
     case PROXY_OK: break;
     }
-    become_proxied(c, &header);
-    proxy_done(c, used);
+    if (become_proxied(c, &header))
+        proxy_done(c, used);
 }
 
 /* ------------------------------------------------------------ events */
@@ -692,35 +744,6 @@ static void addresses_of(struct conn *c, struct ip *client, uint16_t *client_por
     size = sizeof address;
     if (uv_tcp_getsockname(&c->h.tcp, (struct sockaddr *)(void *)&address, &size) == 0)
         ip_from_sockaddr((struct sockaddr *)(void *)&address, server, server_port);
-}
-
-static bool is_limited(struct conn *c, int connections, int rate)
-{
-    const struct config *config = c->smtpd.config;
-    const struct params *p = &config->params;
-    bool is_over = (p->smtpd_client_connection_count_limit > 0
-                    && connections > p->smtpd_client_connection_count_limit)
-                   || (p->smtpd_client_connection_rate_limit > 0
-                       && rate > p->smtpd_client_connection_rate_limit);
-    return is_over
-           && match_list_host(&config->event_limit_exceptions, &map_reader_direct,
-                              SPAN_LITERAL("unknown"), &c->smtpd.client_ip) != MATCH_YES;
-}
-
-static void refuse_client(struct conn *c, int connections, int rate)
-{
-    char text[512];
-    const char *address = c->smtpd.smtp.peer.address;
-    int n = snprintf(text, sizeof text,
-                     "421 4.7.0 %.255s Error: too many connections from %s\r\n",
-                     params_of(c)->myhostname, address);
-    smtpd_log(&c->smtpd, "smtpd",
-              "warning: connection limit exceeded: %d at a time, %d per unit from %s",
-              connections, rate, smtpd_client(&c->smtpd));
-    c->smtpd.smtp.close_reason = SMTP_CLOSE_REPLY;
-    buf_append(&c->loop->out, text, (size_t)n);
-    if (flush(c))
-        conn_close(c, NULL);
 }
 
 /* Bytes before the banner: this client does not wait for anybody (spec 9.7). */

@@ -82,6 +82,8 @@ size_t listener_specs_parse(const char *text, struct arena *memory, struct liste
             problems_error(problems, "listen", "\"%.*s\": %s", (int)item.len, item.at, error);
         else if (!is_option)
             spec->text = arena_text(memory, item);
+        else /* a reload must see that an option is another */
+            spec->text = arena_printf(memory, "%s%.*s", spec->text, (int)item.len, item.at);
         count += !is_option && error == NULL;
     }
     if (count == 0 && problems->error_count == 0)

@@ -11,6 +11,7 @@ struct listener_spec {
     const char *host; /* LISTEN_TCP: address, "*" both families; else path or name */
     int port;
     bool is_tls, is_proxy;
+    bool has_failed;  /* main thread: it could not be bound, the next reload tries again */
 };
 
 /* The number of endpoints in *out; mistakes go to problems. */

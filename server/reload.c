@@ -41,7 +41,7 @@ static bool had_endpoint(const struct config *old, const char *text)
 {
     for (size_t i = 0; i < old->listener_count; i++)
         if (strcmp(old->listeners[i].text, text) == 0)
-            return true;
+            return !old->listeners[i].has_failed;
     return false;
 }
 
@@ -49,10 +49,11 @@ static void bind_new(struct server *server, struct reload_post *r, bool is_first
 {
     struct arena memory = { 0 };
     for (size_t i = 0; i < r->config->listener_count; i++) {
-        const struct listener_spec *spec = &r->config->listeners[i];
+        struct listener_spec *spec = &r->config->listeners[i];
         if (had_endpoint(server->config, spec->text) || (spec->kind == LISTEN_UNIX && !is_first))
             continue;
         const char *error = listener_bind(spec, &r->bounds[i], &memory);
+        spec->has_failed |= error != NULL;
         if (error != NULL && is_first)
             log_line(&server->loops[0]->log, "master", 0, "warning: %s (root is needed for a "
                      "low port: restart instead of reload)", error);
@@ -113,13 +114,16 @@ static void after_load(uv_work_t *request, int status)
     config_release(r->fresh);
     problems_fini(&r->problems);
     free(r->file);
-    server->is_reloading = false;
-    loop_work_done(server->loops[0]);
     free(r);
+    server->is_reloading = false;
+    if (server->is_reload_due && !server->is_draining)
+        reload_begin(server);
+    loop_work_done(server->loops[0]);
 }
 
 void reload_begin(struct server *server)
 {
+    server->is_reload_due = server->is_reloading; /* the file may be newer than what was read */
     if (server->is_reloading)
         return;
     struct reload *r = xcalloc(1, sizeof *r);

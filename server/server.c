@@ -250,13 +250,29 @@ static unsigned count_loops(const struct params *p)
     return cores < 1 ? 1 : cores > 8 ? 8 : (unsigned)cores;
 }
 
-/* Connections must leave descriptors for the files that mail is written to. */
+/* What is open by now: loops, listeners, log; and what signals and a reload will add. */
+static long count_open_files(void)
+{
+    long count = 8;
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL)
+        return count + 32;
+    while (readdir(dir) != NULL)
+        count++;
+    closedir(dir);
+    return count;
+}
+
+/* Connections must leave descriptors for the files that mail is written to, and for telling a
+ * client that there is no more room: without one it would be closed without a word. */
 static int connection_limit(const struct params *p)
 {
     long files = privilege_raise_files();
     long reserved = files / 4 < RESERVED_FILES ? files / 4 : RESERVED_FILES;
-    return files - reserved < p->smtpd_connection_limit ? (int)(files - reserved)
-                                                        : p->smtpd_connection_limit;
+    long room = files - reserved - count_open_files();
+    if (room < 1)
+        room = 1;
+    return room < p->smtpd_connection_limit ? (int)room : p->smtpd_connection_limit;
 }
 
 static bool bind_listeners(struct server *server)
@@ -339,7 +355,6 @@ static int prepare(struct server *server)
     signal(SIGPIPE, SIG_IGN);
     umask(077);
     size_thread_pool(p);
-    server->connection_limit = connection_limit(p);
     int rc = privilege_make_directories(p, &path);
     if (rc != 0) {
         fatal(path, strerror(-rc));
@@ -352,6 +367,7 @@ static int prepare(struct server *server)
     }
     if (!make_loops(server) || !bind_listeners(server))
         return EX_UNAVAILABLE;
+    server->connection_limit = connection_limit(p);
     if ((error = privilege_drop(p)) != NULL) {
         fatal("cannot give up root", error);
         return EX_CONFIG;

@@ -11,6 +11,7 @@ fails when the block ends. Everything runs on loopback, in a temporary directory
 import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -23,6 +24,16 @@ import time
 BINARY = os.environ.get("POSTERN", "postern")
 SOURCE = pathlib.Path(os.environ.get("SOURCE_DIR", "."))
 SANITIZER = re.compile(rb"ERROR: (Leak|Address|Thread)Sanitizer|runtime error:|postern: fatal")
+
+def is_sanitized():
+    """Is the server built with AddressSanitizer? Then memory counts about threefold."""
+    path = shutil.which(BINARY)
+    return path is not None and b"__asan_init" in pathlib.Path(path).read_bytes()
+
+
+# For tests that measure memory: freed blocks do not wait in AddressSanitizer's quarantine.
+LEAN = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=0:"
+                        "thread_local_quarantine_size_kb=0:malloc_context_size=1"}
 
 BASE = {
     "myhostname": "mx.example.org",
@@ -41,9 +52,16 @@ BASE = {
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nothing listens on, below the range that outgoing connections take theirs
+    from: a test that opens thousands of them must not take it away before it is used."""
+    while True:
+        port = random.randrange(10240, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_for(condition, what, seconds=10):
@@ -74,8 +92,14 @@ class Smtp:
     """A client that says exactly what it is told, byte for byte."""
 
     def __init__(self, port, host="127.0.0.1", source=None, greet=True, timeout=15):
-        self.sock = socket.create_connection((host, port), timeout,
-                                             source_address=(source, 0) if source else None)
+        """port: of host, or the path of a unix socket."""
+        if isinstance(port, int):
+            self.sock = socket.create_connection((host, port), timeout,
+                                                 source_address=(source, 0) if source else None)
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(timeout)
+            self.sock.connect(str(port))
         self.file = self.sock.makefile("rb")
         self.banner = self.reply() if greet else None
 
@@ -100,13 +124,39 @@ class Smtp:
     def commands(self, *lines):
         return [self.command(line) for line in lines]
 
-    def message(self, data, sender="a@client.test", rcpts=("you@example.org",)):
-        """A whole transaction by DATA; data is stuffed here. The reply to the final dot."""
-        assert self.command("MAIL FROM:<%s>" % sender).code == 250
+    def envelope(self, sender="a@client.test", rcpts=("you@example.org",)):
+        """MAIL and RCPT, which must succeed."""
+        reply = self.command("MAIL FROM:<%s>" % sender)
+        assert reply.code == 250, reply
         for rcpt in rcpts:
             reply = self.command("RCPT TO:<%s>" % rcpt)
             assert reply.code == 250, reply
-        assert self.command("DATA").code == 354
+
+    def begin_data(self, **kwargs):
+        """An envelope and DATA: the message is to come."""
+        self.envelope(**kwargs)
+        reply = self.command("DATA")
+        assert reply.code == 354, reply
+
+    def bdat(self, data, chunk=0, **kwargs):
+        """A whole transaction by BDAT in chunks of that many bytes (0: one chunk). The reply to
+        the last of them."""
+        self.envelope(**kwargs)
+        chunk = chunk or len(data) or 1
+        pieces = [data[i:i + chunk] for i in range(0, len(data), chunk)] or [b""]
+        for first in range(0, len(pieces), 100):  # a group at a time: replies must not pile up
+            group = pieces[first:first + 100]
+            for i, piece in enumerate(group):
+                last = b" LAST" if first + i + 1 == len(pieces) else b""
+                group[i] = b"BDAT %d%s\r\n%s" % (len(piece), last, piece)
+            self.send(b"".join(group))
+            for _ in group:
+                reply = self.reply()
+        return reply
+
+    def message(self, data, **kwargs):
+        """A whole transaction by DATA; data is stuffed here. The reply to the final dot."""
+        self.begin_data(**kwargs)
         if data.startswith(b"."):
             data = b"." + data
         self.send(data.replace(b"\r\n.", b"\r\n..") + b".\r\n")
@@ -149,7 +199,7 @@ class Postern:
     """A running server. settings override BASE; a value of None removes a parameter; text is
     appended to main.cf as it is. Listens on 127.0.0.1:port unless settings say otherwise."""
 
-    def __init__(self, settings=None, text="", files=None, env=None, limits=()):
+    def __init__(self, settings=None, text="", files=None, env=None, limits=(), wait=True):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postern-test-"))
         self.port = free_port()
         self.settings = dict(BASE, listen="127.0.0.1:%d" % self.port)
@@ -157,6 +207,7 @@ class Postern:
         self.text = text
         self.env = dict(os.environ, **(env or {}))
         self.limits = list(limits)  # in front of the command: ["prlimit", "--nofile=64"]
+        self.wait = wait  # for the word in the log that it runs
         self.process = None
         self.closed_log = b""
         for name, content in (files or {}).items():
@@ -172,17 +223,19 @@ class Postern:
     def write_config(self, **changes):
         self.settings.update(changes)
         lines = ["%s = %s\n" % item for item in self.settings.items() if item[1] is not None]
-        self.write("main.cf", "".join(lines) + self.text)
+        path = self.write("main.cf.new", "".join(lines) + self.text)
+        path.rename(self.dir / "main.cf")  # half a file is a good configuration too
 
     def start(self, wait=True):
         log = open(self.dir / "log", "ab")
+        before = log.tell()
         self.process = subprocess.Popen(
             self.limits + [BINARY, "serve", "-c", str(self.dir / "main.cf")],
             stdout=log, stderr=subprocess.STDOUT, env=self.env, stdin=subprocess.DEVNULL)
         log.close()
         if wait:
-            wait_for(lambda: b"daemon started" in self.log_bytes() or self.process.poll()
-                     is not None, "the server does not start")
+            wait_for(lambda: b"listening on" in self.log_bytes()[before:]
+                     or self.process.poll() is not None, "the server does not start")
             assert self.process.poll() is None, "the server ended: " + self.log()
         return self
 
@@ -198,6 +251,11 @@ class Postern:
 
     def connect(self, **kwargs):
         return Smtp(self.port, **kwargs)
+
+    def banner(self):
+        """What a new client is told."""
+        with self.connect() as smtp:
+            return smtp.banner
 
     def reload(self):
         before = self.log_bytes()
@@ -245,7 +303,7 @@ class Postern:
             self.process.returncode, self.log()[-3000:])
 
     def __enter__(self):
-        return self.start()
+        return self.start(self.wait)
 
     def __exit__(self, kind, *_):
         try:

@@ -281,7 +281,7 @@ void drive_wake(struct drive *d)
 void drive_secured(struct drive *d, const char *text)
 {
     ENSURE(d->state == DRIVE_TLS);
-    smtpd_secured(d->smtpd, text);
+    smtpd_secured(d->smtpd, text, "");
     resume(d);
 }
 

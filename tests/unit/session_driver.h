@@ -241,6 +241,7 @@ static inline void driver_set(struct driver *d, struct span name, const char *va
 #define PARAM_SIZE(row, v, text)            DRIVER_IF(row, p->row = atoll(value))
 #define PARAM_TIME(row, v, unit, text)      DRIVER_IF(row, p->row = atoll(value))
 #define PARAM_TEXT(row, v, text)            DRIVER_IF(row, p->row = value)
+#define PARAM_RAW(row, v, text)             DRIVER_IF(row, p->row = value)
 #define PARAM_PATH(row, v, text)            DRIVER_IF(row, p->row = value)
 #define PARAM_CHOICE(row, v, choices, text) DRIVER_IF(row, p->row = atoi(value))
 #include "protocol/params.def"
