@@ -131,7 +131,7 @@ Test(commit, files_are_synced_before_they_are_renamed_and_directories_behind)
 {
     for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
         struct scratch s = begin();
-        struct message *messages[3];
+        struct message *messages[3] = { 0 };
         for (int round = 0; round < 2; round++) { /* the first one makes the Maildirs */
             for (size_t k = 0; k < orders[i].messages; k++) {
                 char name[32];
