@@ -1,5 +1,6 @@
 #include "server/fetch.h"
 #include "protocol/mem.h"
+#include "queue/lmtp.h"
 #include "server/dns.h"
 #include "server/policy_client.h"
 
@@ -122,6 +123,48 @@ static void ask_clock(struct question *q)
     uv_timer_start(q->by.timer, on_slept, seconds * 1000, 0);
 }
 
+/* ------------------------------------------------------------ next hops */
+
+struct host_question {
+    lmtp_resolved *answer;
+    void *arg;
+};
+
+static void on_host(void *arg, enum fact_status status, struct span value, const char *source)
+{
+    static const enum lmtp_dns of[] = { [FACT_FOUND] = LMTP_DNS_FOUND,
+                                        [FACT_NOT_FOUND] = LMTP_DNS_NONE,
+                                        [FACT_TEMPFAIL] = LMTP_DNS_RETRY,
+                                        [FACT_BROKEN] = LMTP_DNS_RETRY };
+    struct host_question *h = arg;
+    (void)source;
+    h->answer(h->arg, of[status], value);
+    free(h);
+}
+
+static void resolve_host(void *context, enum lmtp_question kind, struct span name,
+                         lmtp_resolved *answer, void *arg)
+{
+    static const enum fact_kind of[] = { [LMTP_ASK_A] = FACT_A, [LMTP_ASK_AAAA] = FACT_AAAA,
+                                         [LMTP_ASK_MX] = FACT_MX };
+    struct fetcher *fetcher = context;
+    struct host_question *h = xcalloc(1, sizeof *h);
+    *h = (struct host_question){ answer, arg };
+    dns_ask(fetcher->dns, of[kind], name, on_host, h);
+}
+
+static void file_begun(void *context)
+{
+    struct fetcher *fetcher = context;
+    fetcher->work_begun(fetcher);
+}
+
+static void file_done(void *context)
+{
+    struct fetcher *fetcher = context;
+    fetcher->work_done(fetcher);
+}
+
 /* ------------------------------------------------------------ life */
 
 /* A pause that nobody waits for any more ends; other questions run on into nothing. */
@@ -163,13 +206,20 @@ const char *fetcher_init(struct fetcher *fetcher, uv_loop_t *uv, const struct pa
     const char *error = NULL;
     fetcher->uv = uv;
     fetcher->dns = dns_new(uv, params, &error);
-    return fetcher->dns != NULL ? NULL : error;
+    if (fetcher->dns == NULL)
+        return error;
+    fetcher->lmtp = lmtp_pool_new(&(struct lmtp_outside){
+        .uv = uv, .params = params, .context = fetcher, .resolve = resolve_host,
+        .work_begun = file_begun, .work_done = file_done });
+    return NULL;
 }
 
 void fetcher_fini(struct fetcher *fetcher)
 {
     fetcher->is_closing = true;
     policy_clients_free(fetcher);
+    lmtp_pool_free(fetcher->lmtp); /* before the DNS: it waits for names */
+    fetcher->lmtp = NULL;
     if (fetcher->dns != NULL)
         dns_free(fetcher->dns);
     fetcher->dns = NULL;

@@ -1,7 +1,7 @@
 /* fetch - who can find out a missing fact: the DNS, a work thread (slow tables), a policy server,
  * or a timer.
  * struct fetcher belongs to a loop (or to "postern explain") and owns its DNS cache and its
- *                connections to policy servers.
+ *                connections to policy servers and next hops.
  * struct asker   is embedded in whoever evaluates; it may leave while questions are under way:
  *                the answers then arrive into nothing.
  * learn() is called once for each question, perhaps before fetch_fact() returns; the value lives
@@ -16,6 +16,7 @@
 #include <uv.h>
 
 struct dns;
+struct lmtp_pool;
 struct policy_client;
 struct question;
 
@@ -23,6 +24,7 @@ struct fetcher {
     uv_loop_t *uv;
     struct dns *dns;                      /* owns */
     struct policy_client *policy_clients; /* owns */
+    struct lmtp_pool *lmtp;               /* owns: the loop's, for deliveries too (queue/lmtp.h) */
     void (*work_begun)(struct fetcher *fetcher); /* a question is under way off the loop */
     void (*work_done)(struct fetcher *fetcher);
     /* FACT_GREYLIST, FACT_REMEMBERED; NULL: there is no store. */
