@@ -21,6 +21,23 @@ static bool has_passed(const struct greylist_params *p, const struct greylist_re
     return r->first_s != 0 && r->last_s - r->first_s >= p->delay_s;
 }
 
+bool greylist_is_stale(const struct greylist_params *p, const struct greylist_record *r,
+                       bool is_triplet, int64_t now_s)
+{
+    int64_t unseen_s = now_s - r->last_s;
+    return unseen_s > p->max_age_s
+           || (is_triplet && !has_passed(p, r) && unseen_s > p->retry_window_s);
+}
+
+/* What the sweep has not got to yet does not count any more either. */
+static void bring_up_to_date(const struct greylist_params *p, struct greylist_record *r,
+                             bool is_triplet, int64_t now_s)
+{
+    not_from_the_future(r, now_s);
+    if (greylist_is_stale(p, r, is_triplet, now_s))
+        *r = (struct greylist_record){ 0 };
+}
+
 /* A proven client's last sight is noted once an hour, so that it does not grow stale. */
 static bool touch(struct greylist_record *r, int64_t now_s)
 {
@@ -70,9 +87,9 @@ struct greylist_decision greylist_decide(const struct greylist_params *p,
                                          struct greylist_record *client,
                                          struct greylist_record *pair, int64_t now_s)
 {
-    not_from_the_future(triplet, now_s);
-    not_from_the_future(client, now_s);
-    not_from_the_future(pair, now_s);
+    bring_up_to_date(p, triplet, true, now_s);
+    bring_up_to_date(p, client, false, now_s);
+    bring_up_to_date(p, pair, false, now_s);
     if (is_proven(client, p->auto_allow_clients))
         return (struct greylist_decision){ .result = GREYLIST_KNOWN,
                                            .client_changed = touch(client, now_s) };
@@ -85,14 +102,6 @@ struct greylist_decision greylist_decide(const struct greylist_params *p,
         d.pair_changed = p->auto_allow_senders > 0 && count_success(pair, now_s);
     }
     return d;
-}
-
-bool greylist_is_stale(const struct greylist_params *p, const struct greylist_record *r,
-                       bool is_triplet, int64_t now_s)
-{
-    int64_t unseen_s = now_s - r->last_s;
-    return unseen_s > p->max_age_s
-           || (is_triplet && !has_passed(p, r) && unseen_s > p->retry_window_s);
 }
 
 /* ------------------------------------------------------------ who and what */

@@ -1,7 +1,8 @@
 /* greylist - a stranger's first mail is asked to come again (RFC 6647): the decision, pure.
  * Semantics: postgrey's (spec 11.1): a triplet of who, sender and recipient waits delay_s; its
  *         first success must come within retry_window_s; a client with auto_allow_clients
- *         successes (counted once an hour) is let through without triplet.
+ *         successes (counted once an hour) is let through without triplet. What was not seen for
+ *         max_age_s counts as never seen, swept already or not.
  * Who:    greylist_key chooses: the confirmed identity (SPF domain, else registrable domain of
  *         the PTR name unless it looks dynamic, else the network), the network, or the address.
  * Times:  seconds since the epoch, in records and arguments; a time in the future (the clock was

@@ -135,6 +135,21 @@ Test(greylist, zero_switches_the_proof_off)
     cr_expect(d.result == GREYLIST_FIRST_PASS && !d.client_changed && !d.pair_changed);
 }
 
+Test(greylist, what_is_stale_does_not_count_even_before_the_sweep)
+{
+    static const struct step steps[] = {
+        { 0, GREYLIST_WAIT, 300 },
+        { 300, GREYLIST_FIRST_PASS, 300 },
+        { 300 + 35 * 86400, GREYLIST_PASS, 0 },
+        { 300 + 70 * 86400 + 1, GREYLIST_WAIT, 300 },
+    };
+    struct greylist_record triplet = { 0 }, none = { 0 };
+    struct greylist_record client = { 1000000, 1000000, 5 };
+    play(&defaults, steps, ARRAY_LEN(steps));
+    cr_expect_eq(greylist_decide(&defaults, &triplet, &client, &none,
+                                 1000001 + 35 * 86400).result, GREYLIST_WAIT);
+}
+
 Test(greylist, records_grow_stale)
 {
     const struct greylist_params *p = &defaults;
@@ -166,10 +181,14 @@ struct naive {
     int count[CLIENTS];
 };
 
-/* Spec 11.1 line by line. */
+/* Spec 11.1 line by line, with the purge at every moment instead of every night. */
 static enum greylist_result naive_decide(struct naive *n, const struct greylist_params *p,
                                          size_t key, size_t client, int64_t now)
 {
+    if (n->is_counted[client] && now - n->counted[client] > p->max_age_s)
+        n->count[client] = n->is_counted[client] = 0;
+    if (n->is_present[key] && now - n->last[key] > p->max_age_s)
+        n->is_present[key] = false;
     if (p->auto_allow_clients > 0 && n->count[client] >= p->auto_allow_clients) {
         if (now >= n->counted[client] + 3600)
             n->counted[client] = now;
@@ -198,7 +217,8 @@ static enum greylist_result naive_decide(struct naive *n, const struct greylist_
 
 static void random_history(struct seeded *random)
 {
-    static const int64_t leaps[] = { 0, 1, 60, 299, 300, 301, 3599, 3600, 86400, 172801 };
+    static const int64_t leaps[] = { 0, 1, 60, 299, 300, 301, 3599, 3600, 86400, 172801,
+                                     40 * 86400 };
     struct greylist_params p = defaults;
     struct greylist_record triplets[KEYS] = { 0 }, clients[CLIENTS] = { 0 }, pair = { 0 };
     struct naive naive = { 0 };

