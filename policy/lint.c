@@ -67,8 +67,7 @@ static void lint_rules(const struct policy *policy, const struct rules_list *rul
 
 /* ------------------------------------------------------------ mynetworks */
 
-static void lint_mynetworks(const struct policy *policy, const struct lint_host *host,
-                            struct problems *problems)
+static void lint_mynetworks(const struct policy *policy, struct problems *problems)
 {
     /* an address of each half of the Internet, and bridges that container engines make */
     static const struct {
@@ -89,6 +88,11 @@ static void lint_mynetworks(const struct policy *policy, const struct lint_host 
                                "trusted",
                          probes[i].address);
     }
+}
+
+void lint_on_host(const struct policy *policy, const struct lint_host *host,
+                  struct problems *problems)
+{
     char text[IP_TEXT_MAX];
     if (host->is_container && host->gateway.family != 0
         && match_list_covers(&policy->mynetworks, &host->gateway))
@@ -110,8 +114,7 @@ static void lint_domains(const struct policy *policy, struct problems *problems)
             match_list_report_common(lists[a], lists[b], problems);
 }
 
-void lint_policy(const struct policy *policy, const struct lint_host *host,
-                 struct problems *problems)
+void lint_policy(const struct policy *policy, struct problems *problems)
 {
     lint_relay(policy, LIST_RELAY, problems);
     if (policy->lists[LIST_RELAY].count == 0)
@@ -120,6 +123,6 @@ void lint_policy(const struct policy *policy, const struct lint_host *host,
         lint_rules(policy, &policy->lists[list], list_parameters[list], problems);
     for (size_t i = 0; i < policy->class_count; i++)
         lint_rules(policy, &policy->classes[i].rules, policy->classes[i].name, problems);
-    lint_mynetworks(policy, host, problems);
+    lint_mynetworks(policy, problems);
     lint_domains(policy, problems);
 }

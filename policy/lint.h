@@ -11,7 +11,10 @@ struct lint_host {
     struct ip gateway; /* family 0: none or unknown */
 };
 
-void lint_policy(const struct policy *policy, const struct lint_host *host,
-                 struct problems *problems);
+void lint_policy(const struct policy *policy, struct problems *problems);
+
+/* The same about what this machine makes of it. */
+void lint_on_host(const struct policy *policy, const struct lint_host *host,
+                  struct problems *problems);
 
 #endif

@@ -157,9 +157,13 @@ void match_list_compile(struct match_list *list, const char *text, const char *p
                         const struct match_source *source)
 {
     struct compiler c = { .list = list, .source = source };
-    *list = (struct match_list){ .parameter = parameter };
+    const struct match_list *model = source->model;
+    bool is_copy = model != NULL && model->text != NULL && strcmp(model->text, text) == 0;
+    *list = is_copy ? *model : (struct match_list){ .text = text };
+    list->parameter = parameter;
     list->is_parent_matching = match_list_has_parents(source->parent_domains, parameter);
-    compile_text(&c, span_of(text), false);
+    if (!is_copy)
+        compile_text(&c, span_of(text), false);
 }
 
 static enum match of_result(enum map_result result)

@@ -22,6 +22,7 @@ struct match_list {
     size_t count;
     bool is_parent_matching;
     const char *parameter;
+    const char *text; /* lent: what it was compiled from */
 };
 
 struct match_source {
@@ -30,6 +31,9 @@ struct match_source {
     const char *parent_domains; /* parent_domain_matches_subdomains */
     struct arena *memory;
     struct problems *problems;
+    /* Many lists are "$mynetworks" by default: a text equal to this list's is not compiled
+     * again, so that one mistake gives one message. NULL: none. */
+    const struct match_list *model;
 };
 
 void match_list_compile(struct match_list *list, const char *text, const char *parameter,

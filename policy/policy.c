@@ -38,7 +38,7 @@ static void compile_domains(struct policy *policy, const struct policy_source *s
     struct domains *d = &policy->domains;
     struct match_source match = { source->maps, source->base_dir,
                                   p->parent_domain_matches_subdomains, &policy->memory,
-                                  source->problems };
+                                  source->problems, &policy->mynetworks };
     const struct {
         struct match_list *list;
         const char *text, *parameter;

@@ -47,6 +47,7 @@ static struct config *load(const struct command_options *options, bool is_quiet)
     struct problems problems = { 0 };
     struct config *config = config_load_with(options->file, NULL, options->settings,
                                              (size_t)options->setting_count, &problems);
+    config_lint_host(config, &problems);
     bool is_good = problems.error_count == 0;
     if (!is_quiet || !is_good)
         config_print_problems(config, &problems, stderr);
@@ -91,6 +92,7 @@ int command_check(int argc, char **argv)
         return rest < 0 ? EX_USAGE : refuse_words(rest, argv);
     struct config *config = config_load_with(options.file, NULL, options.settings,
                                              (size_t)options.setting_count, &problems);
+    config_lint_host(config, &problems);
     config_print_problems(config, &problems, stdout);
     printf("%s: %d errors, %d warnings\n", config->file, problems.error_count,
            problems.count - problems.error_count);

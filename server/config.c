@@ -245,7 +245,7 @@ static void compile_lists(struct config *config, struct problems *problems)
     const struct params *p = &config->params;
     struct match_source source = { config->maps, config->base_dir,
                                    p->parent_domain_matches_subdomains, &config->memory,
-                                   problems };
+                                   problems, &config->policy->mynetworks };
     const struct {
         struct match_list *list;
         const char *text, *parameter;
@@ -309,14 +309,16 @@ static struct ip find_gateway(void)
     return ip;
 }
 
-static void lint(const struct config *config, struct problems *problems)
+void config_lint_host(const struct config *config, struct problems *problems)
 {
+    if (config->policy == NULL)
+        return;
     const struct lint_host host = {
         .is_container = access("/.dockerenv", F_OK) == 0
                         || access("/run/.containerenv", F_OK) == 0 || getenv("container") != NULL,
         .gateway = find_gateway(),
     };
-    lint_policy(config->policy, &host, problems);
+    lint_on_host(config->policy, &host, problems);
 }
 
 /* What no single row can know. */
@@ -414,7 +416,7 @@ struct config *config_load_with(const char *file, const char *text, const char *
         find_used_names(config);
         warn_unused(config, problems);
         check_together(config, problems);
-        lint(config, problems);
+        lint_policy(config->policy, problems);
     }
     free(host);
     return config;

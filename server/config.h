@@ -44,6 +44,9 @@ void config_release(struct config *config);
 struct config *config_load_with(const char *file, const char *text, const char *const *settings,
                                 size_t setting_count, struct problems *problems);
 
+/* Adds what is risky on this machine alone; all else about a configuration is in its text. */
+void config_lint_host(const struct config *config, struct problems *problems);
+
 static inline const struct params *config_params(const struct config *config, bool is_stressed)
 {
     return is_stressed ? &config->stressed_params : &config->params;

@@ -97,6 +97,7 @@ static void run_load(uv_work_t *request)
 {
     struct reload *r = (struct reload *)(void *)request;
     r->fresh = config_load(r->file, NULL, &r->problems);
+    config_lint_host(r->fresh, &r->problems);
 }
 
 static void after_load(uv_work_t *request, int status)

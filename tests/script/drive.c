@@ -119,17 +119,28 @@ void drive_fini(struct drive *d)
     config_release(d->config);
 }
 
+/* As the server would have found it; loopback addresses have their name already. */
+static void name_client(struct smtp_peer *peer, const char *name, const char *reverse_name)
+{
+    if (name == NULL && reverse_name == NULL && peer->name_status == SMTP_NAME_OK)
+        return;
+    enum smtp_name_status reverse = reverse_name != NULL ? SMTP_NAME_OK : SMTP_NAME_PERMANENT;
+    smtp_peer_set_reverse(peer, reverse_name, reverse);
+    smtp_peer_set_name(peer, name,
+                       name != NULL           ? SMTP_NAME_OK
+                       : reverse_name != NULL ? SMTP_NAME_FORGED
+                                              : SMTP_NAME_PERMANENT);
+}
+
 void drive_connect(struct drive *d, const struct ip *client, const char *name,
-                   const char *reverse_name)
+                   const char *reverse_name, bool is_looked_up)
 {
     const struct ip server = { 4, { 192, 0, 2, 25 } };
     ENSURE(d->smtpd == NULL);
     d->smtpd = xcalloc(1, sizeof *d->smtpd);
     smtpd_init(d->smtpd, d->config, &d->services, client, 40000, &server, 25, ++d->number);
-    if (name != NULL)
-        smtp_peer_set_name(&d->smtpd->smtp.peer, name, SMTP_NAME_OK);
-    if (reverse_name != NULL)
-        smtp_peer_set_reverse(&d->smtpd->smtp.peer, reverse_name, SMTP_NAME_OK);
+    if (!is_looked_up)
+        name_client(&d->smtpd->smtp.peer, name, reverse_name);
     d->state = DRIVE_READING;
     buf_clear(&d->wire);
 }

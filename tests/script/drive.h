@@ -57,9 +57,10 @@ void drive_init(struct drive *d, struct config *config);
 void drive_fini(struct drive *d);
 
 /* A client; its conversation starts with the first drive_feed(), which may hold what it says
- * before the banner, or nothing. Names may be NULL. */
+ * before the banner, or nothing. A name that is NULL does not exist, unless it is to be looked
+ * up: then the questions for it come. */
 void drive_connect(struct drive *d, const struct ip *client, const char *name,
-                   const char *reverse_name);
+                   const char *reverse_name, bool is_looked_up);
 
 /* One read from the network. While the server waits, the bytes are held. */
 void drive_feed(struct drive *d, struct span bytes);

@@ -20,8 +20,9 @@
  *   whole only             not in pieces: the test is about what arrives together
  *   log ignore [TEXT]      log lines need not be expected: none of them, or none like TEXT
  *
- *   client ADDR [name NAME] [reverse NAME] [early]
- *                          a connection; early: the bytes that follow come before the banner
+ *   client ADDR [name NAME] [reverse NAME] [lookup] [early]
+ *                          a connection; without a name it has none, with lookup the server asks
+ *                          for it; early: the bytes that follow come before the banner
  *   C: TEXT                bytes and CR LF from the client; \r \n \t \0 \\ \xNN, and \c at the
  *                          end for no CR LF. C: steps in a row arrive together.
  *   repeat N TEXT          the same, N times
@@ -426,33 +427,43 @@ static void begin_driving(struct run *r)
     r->is_driving = true;
 }
 
-static bool parse_client(struct run *r, struct span rest, struct ip *ip, char **name,
-                         char **reverse, bool *is_early)
+struct client_words {
+    struct ip ip;
+    char *name, *reverse; /* owns */
+    bool is_early, is_looked_up;
+};
+
+static bool parse_client(struct run *r, struct span rest, struct client_words *c)
 {
-    if (!ip_parse(span_next_word(&rest), ip))
+    const struct {
+        const char *word;
+        bool *flag;
+        char **name;
+    } words[] = { { "name", NULL, &c->name }, { "reverse", NULL, &c->reverse },
+                  { "lookup", &c->is_looked_up, NULL }, { "early", &c->is_early, NULL } };
+    struct span word;
+    if (!ip_parse(span_next_word(&rest), &c->ip))
         return fail(r, "no address of a client");
-    for (;;) {
-        struct span word = span_next_word(&rest);
-        if (word.len == 0)
-            return true;
-        bool is_name = span_equals(word, SPAN_LITERAL("name"));
-        *is_early |= span_equals(word, SPAN_LITERAL("early"));
-        if (!is_name && !*is_early && !span_equals(word, SPAN_LITERAL("reverse")))
+    while ((word = span_next_word(&rest)).len > 0) {
+        size_t i = 0;
+        while (i < ARRAY_LEN(words) && !span_equals(word, span_of(words[i].word)))
+            i++;
+        if (i == ARRAY_LEN(words))
             return fail(r, "what is \"%.*s\" of a client?", (int)word.len, word.at);
-        if (*is_early)
+        if (words[i].flag != NULL) {
+            *words[i].flag = true;
             continue;
+        }
         struct span value = span_next_word(&rest);
-        char **target = is_name ? name : reverse;
-        free(*target);
-        *target = xprintf("%.*s", (int)value.len, value.at);
+        free(*words[i].name);
+        *words[i].name = xprintf("%.*s", (int)value.len, value.at);
     }
+    return true;
 }
 
 static bool step_client(struct run *r, const char *text)
 {
-    struct ip ip;
-    char *name = NULL, *reverse = NULL;
-    bool is_early = false;
+    struct client_words c = { 0 };
     load(r);
     if (!no_more_problems(r))
         return false;
@@ -461,15 +472,15 @@ static bool step_client(struct run *r, const char *text)
     if (r->is_driving && r->drive.smtpd != NULL)
         return fail(r, "another client, but the first one is still there");
     begin_driving(r);
-    bool is_good = nothing_is_left(r) && parse_client(r, span_of(text), &ip, &name, &reverse,
-                                                      &is_early);
+    bool is_good = nothing_is_left(r) && parse_client(r, span_of(text), &c);
     if (is_good) {
-        drive_connect(&r->drive, &ip, name, reverse != NULL ? reverse : name);
-        if (!is_early)
+        drive_connect(&r->drive, &c.ip, c.name, c.reverse != NULL ? c.reverse : c.name,
+                      c.is_looked_up);
+        if (!c.is_early)
             drive_feed(&r->drive, span_make("", 0));
     }
-    free(name);
-    free(reverse);
+    free(c.name);
+    free(c.reverse);
     return is_good;
 }
 

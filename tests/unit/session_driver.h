@@ -51,16 +51,33 @@ static const char *const driver_reasons[] = {
     [SMTP_CLOSE_SHUTDOWN] = "shutdown",
 };
 
+/* Every text is empty, also that of a parameter to come; then what the dialogues rest on. */
 static inline struct params driver_params(void)
 {
-    return (struct params){
-        .myhostname = "mx.example.org", .smtpd_banner = "mx.example.org ESMTP Postern",
-        .line_length_limit = 2048, .message_size_limit = 1000, .smtpd_recipient_limit = 1000,
-        .smtpd_recipient_overshoot_limit = 1000, .smtpd_soft_error_limit = 10,
-        .smtpd_hard_error_limit = 20, .smtpd_error_sleep_time = 1000,
-        .smtpd_junk_command_limit = 100, .smtpd_noop_commands = "", .smtputf8_enable = true,
-        .smtpd_forbid_unauth_pipelining = true, .smtpd_forbid_bare_newline_reject_code = 550,
+    struct params p = {
+#define PARAM_SECTION(title)
+#define PARAM_BOOL(name, value, text)
+#define PARAM_INT(name, value, min, max, text)
+#define PARAM_SIZE(name, value, text)
+#define PARAM_TIME(name, value, unit, text)
+#define PARAM_TEXT(name, value, text) .name = "",
+#define PARAM_RAW(name, value, text)  .name = "",
+#define PARAM_PATH(name, value, text) .name = "",
+#define PARAM_CHOICE(name, value, choices, text)
+#include "protocol/params.def"
     };
+    p.myhostname = "mx.example.org";
+    p.smtpd_banner = "mx.example.org ESMTP Postern";
+    p.line_length_limit = 2048;
+    p.message_size_limit = 1000;
+    p.smtpd_recipient_limit = p.smtpd_recipient_overshoot_limit = 1000;
+    p.smtpd_soft_error_limit = 10;
+    p.smtpd_hard_error_limit = 20;
+    p.smtpd_error_sleep_time = 1000;
+    p.smtpd_junk_command_limit = 100;
+    p.smtputf8_enable = p.smtpd_forbid_unauth_pipelining = true;
+    p.smtpd_forbid_bare_newline_reject_code = 550;
+    return p;
 }
 
 static inline void driver_begin(struct driver *d)
