@@ -135,7 +135,7 @@ static const struct dialogue single[] = {
     { "HELO without a name",
       "> HELO\n501 Syntax: HELO hostname\n> EHLO  \n501 Syntax: EHLO hostname\n" },
     { "HELO ends a transaction",
-      MAIL RCPT "> HELO x\n(reset)\n250 mx.example.org\n> RCPT TO:<d@e.f>\n" NO_MAIL "> DATA\n" NO_RCPT },
+      MAIL RCPT "> HELO x\n250 mx.example.org\n(reset)\n> RCPT TO:<d@e.f>\n" NO_MAIL "> DATA\n" NO_RCPT },
     { "HELO without a name does not", MAIL "> EHLO\n501 Syntax: EHLO hostname\n" RCPT },
     { "a refused name",
       "? helo 550 5.7.1 <y>: Helo command rejected: Access denied\n> HELO y\n"
@@ -295,6 +295,9 @@ Test(smtp_session, envelopes_are_built_in_order)
 
 /* ------------------------------------------------------------ DATA */
 
+#define TOO_BIG "552 5.3.4 Error: message file too big\n(rejected 552 5.3.4 Error: message file too big)\n"
+#define BARE_LF "550 5.5.2 mx.example.org Error: bare <LF> received\n" \
+    "(rejected 550 5.5.2 mx.example.org Error: bare <LF> received)\n"
 #define LINE100 "1234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567|^"
 #define LINE99  "1234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567|"
 
@@ -319,20 +322,20 @@ static const struct dialogue bodies[] = {
     { "dot-stuffing does not count",
       "= message_size_limit 12\n" MAIL RCPT DATA "> ..34|..89|.\n(commit .34|.89|)\n" QUEUED },
     { "too large",
-      "= message_size_limit 12\n" MAIL RCPT DATA "> 1234|67890|.\n552 5.3.4 Error: message file too big\n"
+      "= message_size_limit 12\n" MAIL RCPT DATA "> 1234|67890|.\n" TOO_BIG
       "(reset)\n> NOOP\n250 2.0.0 Ok\n" MAIL RCPT DATA "> ok|.\n(commit ok|)\n" QUEUED },
     { "much too large",
       "= message_size_limit 12\n" MAIL RCPT DATA "> " LINE99 LINE99 LINE99 "\n>> " LINE99 "\n> " LINE99 "|.\n"
-      "552 5.3.4 Error: message file too big\n(reset)\n> NOOP\n250 2.0.0 Ok\n" },
+      TOO_BIG "(reset)\n> NOOP\n250 2.0.0 Ok\n" },
     { "an LF counts as CR LF", /* content bytes with CR LF (spec 9.3) */
       "= message_size_limit 12\n" MAIL RCPT DATA ">> 1^2^3^4^\n> .|.\n(commit 1|2|3|4|)\n" QUEUED MAIL RCPT DATA
-      ">> 1^2^3^4^5|\n> .\n552 5.3.4 Error: message file too big\n(reset)\n" },
+      ">> 1^2^3^4^5|\n> .\n" TOO_BIG "(reset)\n" },
     { "a bare LF in a message where that is refused",
       "= bare_newline_reject yes\n" MAIL RCPT DATA "> x^y|.\n"
-      "550 5.5.2 mx.example.org Error: bare <LF> received\n(reset)\n> NOOP\n250 2.0.0 Ok\n" },
+      BARE_LF "(reset)\n> NOOP\n250 2.0.0 Ok\n" },
     { "too large comes first",
       "= bare_newline_reject yes\n= message_size_limit 3\n" MAIL RCPT DATA "> x^y|.\n"
-      "552 5.3.4 Error: message file too big\n(reset)\n" },
+      TOO_BIG "(reset)\n" },
 };
 
 Test(smtp_session, messages_by_data)
@@ -360,7 +363,7 @@ static const struct dialogue chunks_of_mail[] = {
     { "a bare LF becomes CR LF", MAIL RCPT ">> BDAT 4 LAST|a^b^\n(commit a|b|)\n" QUEUED },
     { "refused where that is wanted",
       "= bare_newline_reject yes\n" MAIL RCPT ">> BDAT 4|a^b^\n250 2.0.0 Ok: 4 bytes\n> BDAT 0 LAST\n"
-      "550 5.5.2 mx.example.org Error: bare <LF> received\n(reset)\n> NOOP\n250 2.0.0 Ok\n" },
+      BARE_LF "(reset)\n> NOOP\n250 2.0.0 Ok\n" },
     /* refused chunks: their octets are skipped all the same */
     { "without MAIL",
       ">> BDAT 6|QUIT|\n" NO_RCPT "> MAIL FROM:<a@b.c>\n503 5.5.1 Error: MAIL after BDAT\n> RCPT TO:<d@e.f>\n" NO_MAIL
@@ -404,10 +407,10 @@ static const struct dialogue chunks_of_mail[] = {
       "= message_size_limit 12\n" MAIL RCPT ">> BDAT 10|1234567890\n250 2.0.0 Ok: 10 bytes\n"
       ">> BDAT 2 LAST||\n(commit 1234567890|)\n" QUEUED },
     { "LF that become CR LF count",
-      "= message_size_limit 6\n" MAIL RCPT ">> BDAT 5|a^b^c\n552 5.3.4 Error: message file too big\n"
+      "= message_size_limit 6\n" MAIL RCPT ">> BDAT 5|a^b^c\n" TOO_BIG
       "> BDAT 0 LAST\n551 5.0.0 Discarded 0 bytes after earlier error\n(reset)\n" },
     { "and in the last chunk",
-      "= message_size_limit 6\n" MAIL RCPT ">> BDAT 5 LAST|a^b^c\n552 5.3.4 Error: message file too big\n(reset)\n" },
+      "= message_size_limit 6\n" MAIL RCPT ">> BDAT 5 LAST|a^b^c\n" TOO_BIG "(reset)\n" },
     { "other commands between chunks",
       MAIL RCPT ">> BDAT 3|abc\n250 2.0.0 Ok: 3 bytes\n> MAIL FROM:<a@b.c>\n"
                 "503 5.5.1 Error: nested MAIL command\n> RCPT TO:<d@e.f>\n503 5.5.1 Error: RCPT after BDAT\n"
@@ -574,7 +577,7 @@ static const struct dialogue limited[] = {
       "421 4.7.0 mx.example.org Error: too many errors\n(close errors)\n" },
     { "a message too large is an error",
       "= smtpd_hard_error_limit 1\n= message_size_limit 1\n" MAIL RCPT DATA "> xyz|.\n"
-      "552 5.3.4 Error: message file too big\n(reset)\n421 4.7.0 mx.example.org Error: too many errors\n(close errors)\n" },
+      TOO_BIG "(reset)\n421 4.7.0 mx.example.org Error: too many errors\n(close errors)\n" },
     { "a refused chunk is an error",
       "= smtpd_hard_error_limit 1\n>> BDAT 3|abc\n" NO_RCPT
       "421 4.7.0 mx.example.org Error: too many errors\n(close errors)\n" },
