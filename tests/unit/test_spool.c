@@ -331,7 +331,7 @@ Test(spool, an_envelope_under_another_name_is_damage)
     cr_expect_eq(renameat(s.fd, "active/1A", s.fd, "active/2B"), 0);
     cr_expect_eq(spool_read(spool, SPOOL_ACTIVE, "2B", &e), -EBADMSG);
     envelope_fini(&e);
-    symlinkat("/etc/passwd", s.fd, "active/3C");
+    cr_assert_eq(symlinkat("/etc/passwd", s.fd, "active/3C"), 0);
     cr_expect_eq(spool_read(spool, SPOOL_ACTIVE, "3C", &e), -EBADMSG);
     envelope_fini(&e);
     scratch_mkdir(&s, "active/4D");
