@@ -45,10 +45,9 @@ static bool remember(void *context, const struct store_key *key, const void *val
     struct greylist_store *g = context;
     int64_t until_s = 0;
     struct buf name = { 0 };
-    if (key->bytes[0] != 'A' && key->bytes[0] != 'E')
-        return false;
-    if (size >= sizeof until_s)
-        memcpy(&until_s, value, sizeof until_s);
+    if ((key->bytes[0] != 'A' && key->bytes[0] != 'E') || size < sizeof until_s)
+        return false; /* or a damaged record */
+    memcpy(&until_s, value, sizeof until_s);
     buf_printf(&name, "%c ", key->bytes[0]);
     buf_append(&name, (const char *)value + sizeof until_s, size - sizeof until_s);
     table_put(g->by_hand, buf_span(&name), span_make((const char *)&until_s, sizeof until_s));
@@ -281,8 +280,9 @@ static bool visit_list(void *context, const struct store_key *key, const void *v
         buf_printf(l->out, "%-12s %.*s\n", tag == 'A' ? "allowed" : "expected", (int)text.len,
                    text.at);
     } else if ((tag == 'T' || tag == 'C' || tag == 'P') && size >= STORED_HEAD) {
-        memcpy(&stored, value, size < sizeof stored ? size : sizeof stored);
-        list_one(l, key, &stored, span_make(stored.label, size - STORED_HEAD));
+        size_t len = size < sizeof stored ? size : sizeof stored;
+        memcpy(&stored, value, len);
+        list_one(l, key, &stored, span_make(stored.label, len - STORED_HEAD));
     }
     return false;
 }

@@ -1,8 +1,23 @@
 #include "policy/policy_server.h"
 #include "protocol/list.h"
+#include "protocol/text.h"
 
 #include <netdb.h>
 #include <string.h>
+
+bool policy_server_action(struct span lines, struct span *action)
+{
+    while (lines.len > 0) {
+        size_t end = span_find(lines, '\n');
+        struct span line = span_make(lines.at, end);
+        if (span_istarts(line, SPAN_LITERAL("action="))) {
+            *action = span_trim(span_skip(line, 7));
+            return utf8_is_valid(*action);
+        }
+        lines = span_skip(lines, end + 1);
+    }
+    return false;
+}
 
 struct policy_server *policy_server_find(const struct policy *policy, struct span argument)
 {

@@ -25,4 +25,8 @@ struct policy_server *policy_server_get(struct policy *policy, struct span argum
 /* The one that is known already, or NULL. */
 struct policy_server *policy_server_find(const struct policy *policy, struct span argument);
 
+/* The action in an answer, the lines of which come without the empty one behind them. False: there
+ * is none, or it is no UTF-8. */
+bool policy_server_action(struct span answer, struct span *action);
+
 #endif

@@ -34,6 +34,7 @@ char *buf_reserve(struct buf *b, size_t len)
         b->is_full = true;
         return NULL;
     }
+    ENSURE(len < SIZE_MAX / 4 && b->len < SIZE_MAX / 4); /* a length that went below zero */
     if (b->len + len + 1 > b->cap) /* 1: buf_text's NUL always fits */
         buf_grow(b, b->len + len + 1);
     return b->at + b->len;

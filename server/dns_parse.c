@@ -154,8 +154,11 @@ struct dns_result dns_parse(enum fact_kind kind, const unsigned char *answer, in
     out.rcode = ns_msg_getflag(message, ns_f_rcode);
     if (out.rcode != ns_r_noerror && out.rcode != ns_r_nxdomain)
         return out;
-    if (!walk_answers(kind, &message, &walk, &out, value))
+    if (!walk_answers(kind, &message, &walk, &out, value)) {
+        buf_clear(value); /* what came before the rubbish is none the better for it */
+        out.cname[0] = '\0';
         return out;
+    }
     if (walk.found > 0) {
         out.status = FACT_FOUND;
         out.ttl_s = walk.ttl_s;

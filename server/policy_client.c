@@ -1,7 +1,6 @@
 #include "server/policy_client.h"
 #include "policy/policy_server.h"
 #include "protocol/mem.h"
-#include "protocol/text.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -181,21 +180,6 @@ static void make_idle(struct connection *c, const struct policy_server *server)
     uv_timer_start(c->timer, on_timeout, (uint64_t)server->max_idle_ms, 0);
 }
 
-/* "action=..." among the lines; an action that is no UTF-8 is no answer. */
-static bool find_action(struct span lines, struct span *action)
-{
-    while (lines.len > 0) {
-        size_t end = span_find(lines, '\n');
-        struct span line = span_make(lines.at, end);
-        if (span_istarts(line, SPAN_LITERAL("action="))) {
-            *action = span_trim(span_skip(line, 7));
-            return utf8_is_valid(*action);
-        }
-        lines = span_skip(lines, end + 1);
-    }
-    return false;
-}
-
 /* A whole answer is there: lines up to an empty one. */
 static void complete(struct connection *c, size_t len)
 {
@@ -203,7 +187,7 @@ static void complete(struct connection *c, size_t len)
     const struct policy_server *server = server_of(r);
     struct buf kept = { 0 };
     struct span action;
-    if (!find_action(span_make(c->answer.at, len), &action)) {
+    if (!policy_server_action(span_make(c->answer.at, len), &action)) {
         fail_connection(c);
         return;
     }

@@ -76,6 +76,15 @@ static bool is_news(struct smtpd_services *services, const char *text)
     return true;
 }
 
+/* May hold what a table, a name server or a policy server said. */
+static void log_note(struct smtpd *d, const char *prefix, const char *text)
+{
+    struct buf line = { 0 };
+    text_escape(&line, span_of(text), LOG_LINE_MAX);
+    smtpd_log(d, "smtpd", "%s%s", prefix, buf_text(&line));
+    buf_fini(&line);
+}
+
 static void log_notes(struct smtpd *d)
 {
     for (const struct note *note = d->run.out.notes; note != NULL; note = note->next) {
@@ -83,9 +92,9 @@ static void log_notes(struct smtpd *d)
         if (is_general && !is_news(d->services, note->text))
             continue;
         if (strcmp(note->tag, "event") == 0)
-            smtpd_log(d, "smtpd", "%s", note->text);
+            log_note(d, "", note->text);
         else if (is_general || strcmp(note->tag, "warning") == 0)
-            smtpd_log(d, "smtpd", "warning: %s", note->text);
+            log_note(d, "warning: ", note->text);
         else
             smtpd_log_reject(d, note->tag, command_name(d), note->text);
     }
