@@ -14,10 +14,17 @@ struct client {
     } windows[CLIENT_EVENT_COUNT];
 };
 
-enum { SHARD_COUNT = 64, BUCKETS_FIRST = 64 };
+enum { SHARD_COUNT = 64, BUCKETS_FIRST = 64, KNOWN_SLOTS = 256 };
+
+/* A client that has brought mail. */
+struct known {
+    uint64_t hash;
+    int64_t until_ms;
+};
 
 struct shard {
     pthread_mutex_t mutex;
+    struct known known[KNOWN_SLOTS];
     struct client **buckets; /* owns */
     size_t bucket_count, count;
 };
@@ -191,4 +198,33 @@ int clients_count(struct clients *clients, const struct ip *ip, const struct par
     int count = c != NULL ? count_event(c, event, params, now_ms) : 0;
     pthread_mutex_unlock(&s->mutex);
     return count;
+}
+
+/* ------------------------------------------------------------ who has brought mail */
+
+static struct known *known_slot(struct shard *s, uint64_t hash)
+{
+    return &s->known[hash / SHARD_COUNT % KNOWN_SLOTS];
+}
+
+void clients_welcome(struct clients *clients, const struct ip *ip, const struct params *params,
+                     int64_t now_ms)
+{
+    struct ip key = client_of(ip, params);
+    uint64_t hash = hash_of(&key);
+    struct shard *s = lock_shard(clients, hash);
+    *known_slot(s, hash) = (struct known){ hash, now_ms + CLIENTS_KNOWN_MS };
+    pthread_mutex_unlock(&s->mutex);
+}
+
+bool clients_is_welcome(struct clients *clients, const struct ip *ip,
+                        const struct params *params, int64_t now_ms)
+{
+    struct ip key = client_of(ip, params);
+    uint64_t hash = hash_of(&key);
+    struct shard *s = lock_shard(clients, hash);
+    const struct known *known = known_slot(s, hash);
+    bool is_known = known->hash == hash && known->until_ms > now_ms;
+    pthread_mutex_unlock(&s->mutex);
+    return is_known;
 }

@@ -3,7 +3,8 @@
  *         or a window that has not expired.
  * Keys:   the address cut to smtpd_client_ipv4_prefix_length / _ipv6_.
  * Units:  a window begins with the first event and is begun anew by the first one after it.
- * Bounds: CLIENTS_MAX entries; past that, events of new clients are not counted.
+ * Bounds: CLIENTS_MAX entries; past that, events of new clients are not counted. Who has brought
+ *         mail is remembered in a fixed number of slots: a newer client may take an older one's.
  * Thread: any. */
 #ifndef POSTERN_CLIENTS_H
 #define POSTERN_CLIENTS_H
@@ -19,7 +20,7 @@ enum client_event {
     CLIENT_EVENT_COUNT
 };
 
-enum { CLIENTS_MAX = 1 << 17 };
+enum { CLIENTS_MAX = 1 << 17, CLIENTS_KNOWN_MS = 7 * 86400 * 1000 };
 
 struct clients;
 
@@ -35,5 +36,11 @@ void clients_disconnect(struct clients *clients, const struct ip *ip,
 /* Another event; its number in the present window. */
 int clients_count(struct clients *clients, const struct ip *ip, const struct params *params,
                   enum client_event event, int64_t now_ms);
+
+/* Mail of this client was accepted: when room is scarce, there is some for it. */
+void clients_welcome(struct clients *clients, const struct ip *ip, const struct params *params,
+                     int64_t now_ms);
+bool clients_is_welcome(struct clients *clients, const struct ip *ip,
+                        const struct params *params, int64_t now_ms);
 
 #endif

@@ -54,6 +54,8 @@ static void unlink_conn(struct conn *c)
         c->loop->conns = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
+    else
+        c->loop->oldest = c->prev;
 }
 
 void conn_close(struct conn *c, const char *error)
@@ -390,10 +392,10 @@ static bool is_idle(const struct conn *c)
            && !c->smtpd.smtp.mail.is_open;
 }
 
-static void say_goodbye(struct conn *c)
+static void say_goodbye(struct conn *c, const char *why)
 {
-    const char *text = arena_printf(&c->smtpd.smtp.scratch, "%s Service shutting down",
-                                    params_of(c)->myhostname);
+    const char *text = arena_printf(&c->smtpd.smtp.scratch, "%s %s", params_of(c)->myhostname,
+                                    why);
     smtp_session_end(&c->smtpd.smtp, SMTP_CLOSE_SHUTDOWN,
                      &(struct smtp_reply){ 421, "4.3.2", text }, &c->loop->out);
 }
@@ -406,13 +408,15 @@ static bool wants_input(struct conn *c)
     if (c->is_closing)
         return true;
     if (c->loop->is_draining && is_idle(c)) {
-        say_goodbye(c);
+        say_goodbye(c, "Service shutting down");
         return false;
     }
     if (!flush(c))
         return true;
     hold_input(c);
     command_deadline(c);
+    if (c->smtpd.smtp.line.partial.len == 0) /* a byte at a time gets nobody anywhere */
+        c->active_ms = c->loop->services.now_ms;
     if (c->has_eof && c->writes == 0)
         conn_close(c, NULL);
     else if (c->writes > 0)
@@ -552,33 +556,82 @@ static bool is_limited(struct conn *c, int connections, int rate)
                               SPAN_LITERAL("unknown"), &c->smtpd.client_ip) != MATCH_YES;
 }
 
-static void refuse_client(struct conn *c, int connections, int rate)
+/* A reply in place of the banner, and the end. */
+static void refuse_client(struct conn *c, const char *enhanced, const char *why)
 {
-    char text[512];
-    const char *address = c->smtpd.smtp.peer.address;
-    int n = snprintf(text, sizeof text,
-                     "421 4.7.0 %.255s Error: too many connections from %s\r\n",
-                     params_of(c)->myhostname, address);
+    c->smtpd.smtp.close_reason = SMTP_CLOSE_REPLY;
+    buf_printf(&c->loop->out, "421 %s %.255s %s\r\n", enhanced, params_of(c)->myhostname, why);
+    if (flush(c))
+        conn_close(c, NULL);
+}
+
+static void refuse_limited(struct conn *c, int connections, int rate)
+{
+    char why[100];
+    snprintf(why, sizeof why, "Error: too many connections from %s",
+             c->smtpd.smtp.peer.address);
     smtpd_log(&c->smtpd, "smtpd",
               "warning: connection limit exceeded: %d at a time, %d per unit from %s",
               connections, rate, smtpd_client(&c->smtpd));
-    c->smtpd.smtp.close_reason = SMTP_CLOSE_REPLY;
-    buf_append(&c->loop->out, text, (size_t)n);
-    if (flush(c))
-        conn_close(c, NULL);
+    refuse_client(c, "4.7.0", why);
+}
+
+/* ------------------------------------------------------------ when room is scarce */
+
+static const char busy[] = "All server ports are busy";
+
+enum { LOOK_AT_MAX = 256 };
+
+static bool is_welcome(const struct conn *c)
+{
+    const struct config *config = c->smtpd.config;
+    const struct ip *ip = &c->smtpd.client_ip;
+    return clients_is_welcome(c->loop->server->clients, ip, &config->params,
+                              c->loop->services.now_ms)
+           || match_list_host(&config->event_limit_exceptions, &map_reader_direct,
+                              SPAN_LITERAL("unknown"), ip) == MATCH_YES;
+}
+
+/* It waits for its client, not for us, and has done so for long enough. */
+static bool is_evictable(const struct conn *c)
+{
+    bool is_quiet = c->phase == CONN_PROXY || c->phase == CONN_HANDSHAKE
+                    || (c->phase == CONN_SMTP && c->smtpd.smtp.state == SMTP_STATE_COMMAND);
+    return !c->is_closing && !c->is_waiting && is_quiet
+           && c->loop->services.now_ms - c->active_ms >= params_of(c)->smtpd_idle_time
+           && !is_welcome(c);
+}
+
+static void evict(struct conn *c)
+{
+    smtpd_log(&c->smtpd, "smtpd", "makes room for others: %s", smtpd_client(&c->smtpd));
+    if (c->phase == CONN_SMTP && c->writes == 0) {
+        say_goodbye(c, busy);
+        if (!flush(c))
+            return;
+    }
+    conn_close(c, "made room");
+}
+
+bool conn_make_room(struct loop *loop)
+{
+    struct conn *c = loop->oldest;
+    loop_now_ms(loop);
+    for (int i = 0; i < LOOK_AT_MAX && c != NULL; i++, c = c->prev) {
+        if (!is_evictable(c))
+            continue;
+        evict(c);
+        return true;
+    }
+    return false;
 }
 
 /* ------------------------------------------------------------ PROXY */
 
 static void proxy_refused(struct conn *c)
 {
-    char text[400];
-    int n = snprintf(text, sizeof text, "421 4.3.0 %.255s Server local error\r\n",
-                     params_of(c)->myhostname);
     smtpd_log(&c->smtpd, "smtpd", "warning: no PROXY header from %s", smtpd_client(&c->smtpd));
-    buf_append(&c->loop->out, text, (size_t)n);
-    if (flush(c))
-        conn_close(c, NULL);
+    refuse_client(c, "4.3.0", "Server local error");
 }
 
 static void begin_session(struct conn *c)
@@ -606,7 +659,7 @@ static bool become_proxied(struct conn *c, const struct proxy_header *header)
     smtp_peer_init(&d->smtp.peer, &header->client, header->client_port, &header->server,
                    header->server_port);
     if (is_limited(c, connections, rate)) {
-        refuse_client(c, connections, rate);
+        refuse_limited(c, connections, rate);
         return false;
     }
     return true;
@@ -720,7 +773,7 @@ void conn_drain(struct conn *c)
         return;
     }
     if (is_idle(c) && c->smtpd.smtp.line.partial.len == 0) {
-        say_goodbye(c);
+        say_goodbye(c, "Service shutting down");
         conn_pump(c);
     }
 }
@@ -761,6 +814,8 @@ static void link_conn(struct conn *c)
     c->next = loop->conns;
     if (loop->conns != NULL)
         loop->conns->prev = c;
+    else
+        loop->oldest = c;
     loop->conns = c;
     loop_conn_added(loop);
 }
@@ -779,7 +834,7 @@ static struct conn *conn_new(struct listener *l)
     return c;
 }
 
-void conn_accept(struct listener *l)
+void conn_accept(struct listener *l, bool is_scarce)
 {
     struct server *server = l->loop->server;
     struct conn *c = conn_new(l);
@@ -788,6 +843,7 @@ void conn_accept(struct listener *l)
     int connections, rate;
     int64_t now_ms = loop_now_ms(l->loop);
     link_conn(c);
+    c->active_ms = now_ms;
     int rc = uv_accept(&l->h.stream, &c->h.stream);
     addresses_of(c, &client, &client_port, &server_ip, &server_port, l->is_unix);
     smtpd_init(&c->smtpd, l->loop->config, &l->loop->services, &client, client_port, &server_ip,
@@ -800,7 +856,9 @@ void conn_accept(struct listener *l)
     if (rc != 0 || client.family == 0) {
         conn_close(c, NULL); /* it left before we came */
     } else if (!is_proxied && is_limited(c, connections, rate)) {
-        refuse_client(c, connections, rate);
+        refuse_limited(c, connections, rate);
+    } else if (!is_proxied && is_scarce && !is_welcome(c)) {
+        refuse_client(c, "4.3.2", busy);
     } else if (is_proxied) {
         c->phase = CONN_PROXY;
         set_deadline(c, params_of(c)->smtpd_upstream_proxy_timeout);

@@ -40,6 +40,7 @@ struct conn {
     struct buf held, held_cipher; /* owns: input that waits */
     struct buf delayed;       /* owns: output that waits for the timer */
     int64_t deadline_ms;      /* INT64_MAX: none */
+    int64_t active_ms;        /* when it last got anywhere: a command, message bytes */
     enum conn_phase phase;
     int writes;               /* uv_write requests that are not done */
     bool is_reading, is_closing, has_eof, is_greeted, is_close_due, is_tls_from_start;
@@ -47,7 +48,12 @@ struct conn {
     bool is_asking;           /* inside a question: the pump goes on by itself */
 };
 
-void conn_accept(struct listener *listener);
+/* is_scarce: the place is one of those kept for clients that have brought mail before. */
+void conn_accept(struct listener *listener, bool is_scarce);
+
+/* Room is scarce: the connection that has been idle for longest (smtpd_idle_time at least) gets
+ * 421. False: nobody is. Clients that have brought mail before stay. */
+bool conn_make_room(struct loop *loop);
 
 /* smtpd can go on. */
 void conn_resume(struct conn *c);

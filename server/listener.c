@@ -167,8 +167,10 @@ static void on_connection(uv_stream_t *stream, int status)
     if (status < 0)
         return;
     int connections = atomic_fetch_add(&server->connections, 1) + 1;
-    if (connections <= server->connection_limit) {
-        conn_accept(l);
+    bool is_scarce = connections > server->connection_limit - server->connection_reserve
+                     && !conn_make_room(l->loop);
+    if (connections <= server->connection_limit || !is_scarce) {
+        conn_accept(l, is_scarce);
         return;
     }
     atomic_fetch_sub(&server->connections, 1);

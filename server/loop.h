@@ -38,7 +38,7 @@ struct loop {
     struct fetcher fetcher;    /* owns: DNS, policy servers */
     struct log log;
     struct listener *listeners; /* owns */
-    struct conn *conns;         /* owns: all connections, newest first */
+    struct conn *conns, *oldest; /* owns: all connections, newest first; the last of them */
     int conn_count;
     int work_count;            /* deliveries, spills, look-ups under way */
     bool is_draining, is_stopped, is_ticking;

@@ -368,6 +368,9 @@ static int prepare(struct server *server)
     if (!make_loops(server) || !bind_listeners(server))
         return EX_UNAVAILABLE;
     server->connection_limit = connection_limit(p);
+    server->connection_reserve = server->connection_limit / 4 < p->smtpd_connection_reserve
+                                     ? server->connection_limit / 4
+                                     : p->smtpd_connection_reserve;
     if ((error = privilege_drop(p)) != NULL) {
         fatal("cannot give up root", error);
         return EX_CONFIG;

@@ -24,6 +24,7 @@ struct server {
     atomic_uint ended_count;    /* loops that are drained */
     atomic_int connections;     /* in all */
     int connection_limit;       /* what the configuration and our descriptors allow */
+    int connection_reserve;     /* of these, for clients that have brought mail before */
     atomic_ullong last_number;  /* of connections, for the log */
     atomic_bool is_space_low;   /* queue_minfree */
 

@@ -1,6 +1,7 @@
 /* A message on its way: queue id, bytes into the intake, the commit, and what is logged. */
 #include "protocol/mem.h"
 #include "protocol/text.h"
+#include "server/clients.h"
 #include "server/smtpd.h"
 
 #include <errno.h>
@@ -320,6 +321,7 @@ struct smtpd *smtpd_delivered(struct smtpd_services *services, struct delivery *
         d->delivery = NULL;
         d->is_lent = false;
         if (delivery->commit.result == 0) {
+            clients_welcome(services->clients, &d->client_ip, d->smtp.params, services->now_ms);
             answer_accepted(d, delivery->queue_id);
         } else {
             struct smtp_reply reply = reply_for(-delivery->commit.result, delivery->count);

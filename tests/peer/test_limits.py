@@ -75,7 +75,7 @@ def flood(smtp, data, repeat=1):
 
 class Connections(LimitsTest):
     def test_in_all(self):
-        server = self.start({"smtpd_connection_limit": "20"})
+        server = self.start({"smtpd_connection_limit": "20", "smtpd_connection_reserve": "0"})
         held = [self.enterContext(server.connect()) for _ in range(20)]
         for _ in range(5):
             with server.connect() as smtp:
@@ -91,7 +91,7 @@ class Connections(LimitsTest):
 
     def test_under_load_errors_are_answered_once(self):
         """Stress is found out by the server itself: three quarters of the limit."""
-        server = self.start({"smtpd_connection_limit": "20"})
+        server = self.start({"smtpd_connection_limit": "20", "smtpd_connection_reserve": "0"})
         held = [self.enterContext(server.connect()) for _ in range(16)]
         time.sleep(1.2)
         replies = held[0].commands("EHLO x", "BOGUS")
@@ -243,6 +243,86 @@ class Connections(LimitsTest):
             codes[code] = codes.get(code, 0) + 1
         self.assertEqual(set(codes), {b"220", b"421"})
         self.assertEqual(sum(codes.values()), 400)
+
+
+class Scarce(LimitsTest):
+    """What happens when nearly all connections are taken."""
+    BUSY = "421 4.3.2 mx.example.org All server ports are busy"
+    LIMITS = {"smtpd_connection_limit": "40", "smtpd_connection_reserve": "10", "event_loops": "1",
+              "smtpd_soft_error_limit": "1000", "smtpd_hard_error_limit": "1000",
+              "smtpd_timeout": "300s", "smtpd_delay_reject": "yes"}
+
+    def fill(self, server, count=30):
+        """Strangers from many addresses who say nothing."""
+        return [self.enterContext(server.connect(source="127.0.1.%d" % (i + 1)))
+                for i in range(count)]
+
+    def test_the_reserve_is_for_who_has_brought_mail(self):
+        server = self.start(dict(self.LIMITS, smtpd_idle_time="300s"))
+        with server.connect(source="127.0.0.5") as friend:
+            friend.command("EHLO friend.test")
+            self.assertEqual(friend.message(b"Subject: x\r\n\r\nx\r\n").code, 250)
+        self.fill(server)
+        with server.connect(source="127.0.2.1") as stranger:
+            self.assertEqual(stranger.banner.lines, [self.BUSY])
+            self.assertTrue(stranger.is_closed())
+        with server.connect(source="127.0.0.5") as friend:
+            self.assertEqual(friend.banner.code, 220)
+            friend.command("EHLO friend.test")
+            self.assertEqual(friend.message(b"Subject: x\r\n\r\nx\r\n").code, 250)
+        with server.connect(source="127.0.0.9") as exempt:  # mynetworks
+            self.assertEqual(exempt.banner.code, 220)
+
+    def test_the_oldest_idle_makes_room(self):
+        server = self.start(dict(self.LIMITS, smtpd_idle_time="1s"))
+        held = self.fill(server)
+        busy = held[0]
+        time.sleep(1.2)
+        self.assertEqual(busy.command("NOOP").code, 250)
+        with server.connect(source="127.0.2.1") as stranger:
+            self.assertEqual(stranger.banner.code, 220)
+            self.assertEqual(held[1].reply().lines, [self.BUSY])
+            self.assertTrue(held[1].is_closed())
+            self.assertEqual(busy.command("NOOP").code, 250, "it was not idle")
+            stranger.command("EHLO stranger.test")
+            self.assertEqual(stranger.message(b"Subject: x\r\n\r\nx\r\n").code, 250)
+        server.wait_log(r"makes room for others: .*\[127\.0\.1\.2\]")
+
+    def test_a_byte_at_a_time_is_idle(self):
+        server = self.start(dict(self.LIMITS, smtpd_idle_time="1s"))
+        held = self.fill(server)
+        for _ in range(6):
+            held[0].send("N")
+            time.sleep(0.2)
+        with server.connect(source="127.0.2.1") as stranger:
+            self.assertEqual(stranger.banner.code, 220)
+            self.assertEqual(held[0].reply().lines, [self.BUSY])
+
+    def test_a_flood_of_half_open_sessions_leaves_room_for_others(self):
+        """5,000 who only connect, from many addresses, against 2,000 places."""
+        server = self.start({"smtpd_connection_limit": "2000", "smtpd_connection_reserve": "100",
+                             "smtpd_idle_time": "1s", "event_loops": "2"})
+        with server.connect(source="127.0.0.5") as friend:
+            friend.command("EHLO friend.test")
+            self.assertEqual(friend.message(b"Subject: x\r\n\r\nx\r\n").code, 250)
+        flood, worst = [], 0.0
+        try:
+            for i in range(5000):
+                sock = socket.socket()
+                sock.bind(("127.0.%d.%d" % (10 + i // 250, 1 + i % 250), 0))
+                sock.connect(("127.0.0.1", server.port))
+                flood.append(sock)
+                if i % 250 == 249:
+                    begun = time.monotonic()
+                    with server.connect(source="127.0.0.5") as friend:
+                        friend.command("EHLO friend.test")
+                        self.assertEqual(friend.message(b"Subject: x\r\n\r\nx\r\n").code, 250)
+                    worst = max(worst, time.monotonic() - begun)
+        finally:
+            for sock in flood:
+                sock.close()
+        self.assertLess(worst, 3 if is_sanitized() else 1)
+        self.assert_served(server)
 
 
 class Time(LimitsTest):
