@@ -44,7 +44,8 @@ BASE = {
     "mynetworks": "127.0.0.9/32",
     "smtpd_client_connection_count_limit": "0",
     "mail_owner": "",
-    "data_directory": ".",
+    "data_directory": "data",
+    "smtpd_peername_lookup": "no",  # no test asks the machine's own resolver
     "queue_directory": "spool",
     "virtual_mailbox_base": "mail",
     "event_loops": "2",

@@ -219,7 +219,7 @@ class Harm(GreylistTest):
         server = self.start()
         self.try_one(server, "192.0.2.7", "a@client.test")
         server.stop()
-        for path in (server.dir / "store").iterdir():
+        for path in (server.dir / "data" / "store").iterdir():
             if path.name != "secret":
                 path.write_bytes(b"\0" * 64)
         server.start()
@@ -230,7 +230,7 @@ class Harm(GreylistTest):
         self.send(server, "192.0.2.7", "a@client.test")
 
     def test_without_a_database_mail_passes(self):
-        blocker = {"store.lock/no": "a folder where the lock should be"}
+        blocker = {"data/store.lock/no": "a folder where the lock should be"}
         server = Postern(SETTINGS, env=self.clock.env, files=blocker)
         self.enterContext(server)
         server.wait_log("store cannot be opened: .*greylisting .* off")

@@ -204,7 +204,8 @@ class Bad(ProxyTest):
                 self.assertEqual(smtp.reply().lines, self.WORDS, header)
                 self.assertTrue(smtp.is_closed())
         self.greeted(server, v1())
-        self.assertEqual(server.log().count("connect from unknown[192.0.2.7]"), 1)
+        server.wait_log(r" connect from unknown\[192\.0\.2\.7\]")
+        self.assertEqual(server.log().count(" connect from unknown[192.0.2.7]"), 1)
 
     def test_a_header_that_does_not_come_times_out(self):
         server = self.start(smtpd_upstream_proxy_timeout="1s")
