@@ -50,7 +50,7 @@ static bool is_no(const struct smtp_client *c)
 
 const char *smtp_client_waits_for(const struct smtp_client *c)
 {
-    static const char *const names[] = {
+    static const char *const names[SMTP_CLIENT_CLOSED + 1] = {
         [SMTP_CLIENT_GREETING] = "greeting", [SMTP_CLIENT_HELLO] = "EHLO",
         [SMTP_CLIENT_HELO] = "HELO",         [SMTP_CLIENT_STARTTLS] = "STARTTLS",
         [SMTP_CLIENT_HANDSHAKE] = "TLS handshake", [SMTP_CLIENT_MESSAGE] = "message body",

@@ -19,8 +19,10 @@
  *         everything before the last dot, waiting in line included. done() is sure to come.
  * Line:   at most lmtp_destination_concurrency_limit (smtp_...) connections for a next hop; jobs
  *         beyond wait in line, LMTP_LINE_MAX at most, then they end at once as LMTP_UNREACHABLE.
- *         No next hop waits for another. Idle connections are used again; one that turns out to
- *         have been closed meanwhile costs a new try, not the job.
+ *         No next hop waits for another. Questions go first and may open one connection more;
+ *         for LMTP_DOWN_MS after nobody was reached they end at once, as somebody waits for them.
+ *         If a host cannot be reached, the whole line hears it. Idle connections are used again;
+ *         one that turns out to have been closed meanwhile costs a new try, not the job.
  * Bytes:  head and body go out as message lines: CR LF only (a bare LF becomes CR LF, a bare CR a
  *         blank), dots stuffed, a last line end added if it is missing. At most two pieces of
  *         LMTP_PIECE_BYTES in memory; files are read on work threads.
@@ -31,11 +33,13 @@
 #define POSTERN_LMTP_H
 
 #include "protocol/arena.h"
+#include "protocol/buf.h"
 #include "protocol/params.h"
 #include "protocol/smtp_param.h"
 #include "queue/maildir.h"
 
-enum { LMTP_TEXT_MAX = 500, LMTP_LINE_MAX = 10000, LMTP_PIECE_BYTES = 65536 };
+enum { LMTP_TEXT_MAX = 500, LMTP_LINE_MAX = 10000, LMTP_PIECE_BYTES = 65536,
+       LMTP_DOWN_MS = 10000 };
 
 struct lmtp_pool;
 struct lmtp_task;
@@ -81,6 +85,8 @@ struct lmtp_job {
     struct span head;        /* trace headers in front of the body; not sent if body->has_head */
     const struct body *body; /* NULL: only ask whether the recipients would be taken; then RSET */
     int64_t timeout_ms;      /* the deadline, from lmtp_start() on; 0: none of its own */
+    bool is_public_only;     /* only addresses that outside->allows(): for hosts that strangers
+                                have named */
     void (*done)(struct lmtp_job *job);
     void *owner;
 
@@ -102,6 +108,11 @@ void lmtp_cancel(struct lmtp_job *job);
 /* Frees the results; the job is not under way. */
 void lmtp_job_fini(struct lmtp_job *job);
 
+/* For the log and for reports: "host H said: 550 5.1.1 TEXT (in reply to RCPT TO command)", or
+ * what went wrong. */
+void lmtp_result_print(struct buf *out, const struct lmtp_job *job,
+                       const struct lmtp_result *result);
+
 /* ------------------------------------------------------------ the pool, for the server */
 
 struct uv_loop_s;
@@ -113,10 +124,29 @@ enum lmtp_dns { LMTP_DNS_FOUND, LMTP_DNS_NONE, LMTP_DNS_RETRY };
  * perhaps before resolve() returns. */
 typedef void lmtp_resolved(void *arg, enum lmtp_dns status, struct span records);
 
+/* TLS as bytes in, bytes out; see server/tls.h. No certificate is verified: that is no worse than
+ * what happens without (RFC 7435). */
+enum lmtp_tls_result { LMTP_TLS_DATA, LMTP_TLS_WANT, LMTP_TLS_CLOSED, LMTP_TLS_FAILED };
+
+struct lmtp_tls {
+    void *(*begin)(void *context, const char *host);
+    enum lmtp_tls_result (*read)(void *stream, struct span *cipher, char *room, size_t room_size,
+                                 size_t *size, struct buf *out);
+    bool (*write)(void *stream, struct span plain, struct buf *out);
+    bool (*is_ready)(const void *stream);
+    void (*free)(void *stream);
+};
+
+struct ip;
+
 struct lmtp_outside {
     struct uv_loop_s *uv;
     const struct params *params; /* copied from; see lmtp_pool_set_params() */
+    unsigned loops;              /* among which the limits are shared; 0: one */
     void *context;
+    const struct lmtp_tls *tls;  /* NULL: there is none */
+    /* May a host that a stranger has named have this address? NULL: no. */
+    bool (*allows)(void *context, const struct ip *ip);
     void (*resolve)(void *context, enum lmtp_question kind, struct span name,
                     lmtp_resolved *answer, void *arg);
     /* A file read is under way on a work thread, or has come back; may be NULL. */
