@@ -52,8 +52,15 @@ struct map {
     struct file_stamp stamp;
 };
 
+/* A file that is read but is no table. */
+struct noted {
+    struct noted *next;
+    char path[];
+};
+
 struct maps {
-    struct map *first; /* owns */
+    struct map *first;   /* owns */
+    struct noted *noted; /* owns */
     char *base_dir;    /* owns */
 };
 
@@ -121,8 +128,32 @@ void maps_free(struct maps *maps)
         map_free(maps->first);
         maps->first = next;
     }
+    while (maps->noted != NULL) {
+        struct noted *next = maps->noted->next;
+        free(maps->noted);
+        maps->noted = next;
+    }
     free(maps->base_dir);
     free(maps);
+}
+
+void maps_note_file(struct maps *maps, const char *path)
+{
+    size_t size = strlen(path) + 1;
+    struct noted *noted = xmalloc(sizeof *noted + size);
+    memcpy(noted->path, path, size);
+    noted->next = maps->noted;
+    maps->noted = noted;
+}
+
+void maps_each_file(const struct maps *maps, void (*each)(void *context, const char *path),
+                    void *context)
+{
+    for (const struct map *map = maps->first; map != NULL; map = map->next)
+        if (map->path != NULL)
+            each(context, map->path);
+    for (const struct noted *noted = maps->noted; noted != NULL; noted = noted->next)
+        each(context, noted->path);
 }
 
 /* Cuts "type:" off *name; NULL if the type is unknown. */

@@ -38,6 +38,13 @@ struct map *maps_get(struct maps *maps, struct span name, const char *parameter,
  * read. Returns how many were swapped. */
 int maps_refresh(struct maps *maps, struct problems *problems);
 
+/* A file that is no table but is read with them: a list in a file of its own. */
+void maps_note_file(struct maps *maps, const char *path);
+
+/* Every file that is read, tables' and noted ones. */
+void maps_each_file(const struct maps *maps, void (*each)(void *context, const char *path),
+                    void *context);
+
 const char *map_name(const struct map *map);
 bool map_is_partial(const struct map *map);
 bool map_is_slow(struct map *map);

@@ -57,6 +57,7 @@ static void compile_file(struct compiler *c, struct span name, bool is_negated)
     char *path = xprintf("%.*s", (int)name.len, name.at);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = -1;
+    maps_note_file(c->source->maps, path);
     while (fd >= 0) {
         char *room = buf_reserve(&text, 4096);
         n = room != NULL ? read(fd, room, 4096) : -1;

@@ -5,6 +5,7 @@
 #include "protocol/list.h"
 #include "protocol/mem.h"
 #include "protocol/smtp_session.h"
+#include "server/helper.h"
 #include "server/listener_spec.h"
 #include "server/param_table.h"
 #include "server/tls.h"
@@ -346,7 +347,8 @@ static void check_together(const struct config *config, struct problems *problem
 
 static bool read_file(const char *file, struct buf *text, const char **error)
 {
-    FILE *f = fopen(file, "re");
+    int fd = helper_open(file);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
     size_t n = f != NULL ? 1 : 0;
     text->max = 16 << 20;
     while (n > 0) {
@@ -356,7 +358,7 @@ static bool read_file(const char *file, struct buf *text, const char **error)
     }
     bool is_good = f != NULL && !ferror(f) && !text->is_full;
     if (!is_good)
-        *error = text->is_full ? "too large" : strerror(errno);
+        *error = text->is_full ? "too large" : strerror(fd < 0 ? -fd : errno);
     if (f != NULL)
         fclose(f);
     return is_good;
@@ -376,38 +378,73 @@ static void set_file(struct config *config, const char *file)
         *slash = '\0';
 }
 
-static void apply_settings(struct config *config, const char *const *settings, size_t count,
-                           struct problems *problems)
+static void keep_settings(struct config *config, const char *const *settings, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct span text = span_of(settings[i]);
+    config->settings = xcalloc(count + 1, sizeof *config->settings);
+    config->setting_count = count;
+    for (size_t i = 0; i < count; i++)
+        config->settings[i] = xstrdup(settings[i]);
+}
+
+static void apply_settings(struct config *config, struct problems *problems)
+{
+    for (size_t i = 0; i < config->setting_count; i++) {
+        struct span text = span_of(config->settings[i]);
         size_t equals = span_find(text, '=');
         if (equals == text.len)
-            problems_error(problems, settings[i], "not name=value");
+            problems_error(problems, config->settings[i], "not name=value");
         else
             main_cf_set(&config->cf, span_trim(span_make(text.at, equals)),
                         span_skip(text, equals + 1), 0);
     }
 }
 
-struct config *config_load_with(const char *file, const char *text, const char *const *settings,
-                                size_t setting_count, struct problems *problems)
+static void read_values(struct config *config, const char *text, const struct host *host,
+                        struct problems *problems)
 {
-    struct config *config = xcalloc(1, sizeof *config);
     struct buf bytes = { 0 };
-    struct host *host = xcalloc(1, sizeof *host);
     const char *error;
-    atomic_init(&config->references, 1);
-    set_file(config, file);
-    host_find_out(host);
     if (text != NULL)
         buf_puts(&bytes, text);
     else if (!read_file(config->file, &bytes, &error))
         problems_error(problems, config->file, "%s", error);
     main_cf_parse(&config->cf, config->file, buf_span(&bytes), problems);
     buf_fini(&bytes);
-    apply_settings(config, settings, setting_count, problems);
+    apply_settings(config, problems);
     store_params(config, host, false, problems);
+}
+
+static struct config *config_new(const char *file, const char *const *settings, size_t count)
+{
+    struct config *config = xcalloc(1, sizeof *config);
+    atomic_init(&config->references, 1);
+    set_file(config, file);
+    keep_settings(config, settings, count);
+    return config;
+}
+
+struct config *config_load_values(const char *file, const char *const *settings,
+                                  size_t setting_count, struct problems *problems)
+{
+    struct config *config = config_new(file, settings, setting_count);
+    struct host *host = xcalloc(1, sizeof *host);
+    host_find_out(host);
+    read_values(config, NULL, host, problems);
+    config->maps = maps_new(config->base_dir);
+    if (problems->error_count == 0)
+        config->listener_count = listener_specs_parse(config->params.listen, &config->memory,
+                                                      &config->listeners, problems);
+    free(host);
+    return config;
+}
+
+struct config *config_load_with(const char *file, const char *text, const char *const *settings,
+                                size_t setting_count, struct problems *problems)
+{
+    struct config *config = config_new(file, settings, setting_count);
+    struct host *host = xcalloc(1, sizeof *host);
+    host_find_out(host);
+    read_values(config, text, host, problems);
     if (problems->error_count == 0) /* else each mistake would be told twice */
         store_params(config, host, true, problems);
     if (problems->error_count == 0) {
@@ -442,6 +479,9 @@ void config_release(struct config *config)
     maps_free(config->maps);
     main_cf_fini(&config->cf);
     arena_fini(&config->memory);
+    for (size_t i = 0; i < config->setting_count; i++)
+        free(config->settings[i]);
+    free(config->settings);
     free(config->base_dir);
     free(config->file);
     free(config);

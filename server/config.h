@@ -19,6 +19,8 @@ struct listener_spec;
 struct config {
     atomic_int references;
     char *file, *base_dir; /* owns: absolute; relative names are relative to base_dir */
+    char **settings;       /* owns: "name=value" of the command line, for the next reload too */
+    size_t setting_count;
     struct main_cf cf;     /* owns */
     struct arena memory;   /* owns: expanded values and what is compiled from them */
     struct params params;          /* values now */
@@ -46,6 +48,10 @@ struct config *config_load_with(const char *file, const char *text, const char *
 
 /* Adds what is risky on this machine alone; all else about a configuration is in its text. */
 void config_lint_host(const struct config *config, struct problems *problems);
+
+/* Only the values and the endpoints, nothing is opened but the file: policy and tls stay NULL. */
+struct config *config_load_values(const char *file, const char *const *settings,
+                                  size_t setting_count, struct problems *problems);
 
 static inline const struct params *config_params(const struct config *config, bool is_stressed)
 {

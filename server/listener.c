@@ -1,12 +1,12 @@
 #include "server/listener.h"
 #include "protocol/ip.h"
 #include "protocol/mem.h"
+#include "server/bind.h"
 #include "server/conn.h"
+#include "server/helper.h"
 #include "server/server.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,47 +18,11 @@ enum { BACKLOG = 4096, SYSTEMD_FIRST_FD = 3 };
 
 /* ------------------------------------------------------------ binding */
 
-static void set_options(int fd, bool is_v6)
+/* A low port that a reload adds: we may not, the helper may. */
+static int bind_ip(const struct ip *ip, const char *host, int port)
 {
-    int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit it */
-    if (is_v6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-}
-
-static socklen_t make_address(const struct ip *ip, int port, struct sockaddr_storage *out)
-{
-    memset(out, 0, sizeof *out);
-    if (ip->family == 6) {
-        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)out;
-        in6->sin6_family = AF_INET6;
-        in6->sin6_port = htons((uint16_t)port);
-        memcpy(&in6->sin6_addr, ip->bytes, 16);
-        return sizeof *in6;
-    }
-    struct sockaddr_in *in = (struct sockaddr_in *)(void *)out;
-    in->sin_family = AF_INET;
-    in->sin_port = htons((uint16_t)port);
-    memcpy(&in->sin_addr, ip->bytes, 4);
-    return sizeof *in;
-}
-
-/* A descriptor or -errno. */
-static int bind_ip(const struct ip *ip, int port)
-{
-    struct sockaddr_storage address;
-    socklen_t size = make_address(ip, port, &address);
-    int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    set_options(fd, ip->family == 6);
-    if (bind(fd, (struct sockaddr *)(void *)&address, size) == 0)
-        return fd;
-    int error = -errno;
-    close(fd);
-    return error;
+    int fd = bind_tcp(ip, port);
+    return fd == -EACCES ? helper_bind(host, port) : fd;
 }
 
 static int bind_unix(const char *path)
@@ -98,11 +62,11 @@ static int find_systemd(const char *name)
 static int bind_any(const struct listener_spec *spec, struct bound *out)
 {
     static const struct ip any4 = { .family = 4 }, any6 = { .family = 6 };
-    int fd4 = bind_ip(&any4, spec->port);
+    int fd4 = bind_ip(&any4, "0.0.0.0", spec->port);
     if (fd4 < 0)
         return fd4;
     out->fds[out->count++] = fd4;
-    int fd6 = bind_ip(&any6, spec->port);
+    int fd6 = bind_ip(&any6, "::", spec->port);
     if (fd6 >= 0) /* a host without IPv6 serves IPv4 */
         out->fds[out->count++] = fd6;
     return 0;
@@ -115,7 +79,7 @@ static int bind_spec(const struct listener_spec *spec, struct bound *out)
     if (spec->kind == LISTEN_TCP && strcmp(spec->host, "*") == 0)
         return bind_any(spec, out);
     if (spec->kind == LISTEN_TCP && ip_parse(span_of(spec->host), &ip))
-        fd = bind_ip(&ip, spec->port);
+        fd = bind_ip(&ip, spec->host, spec->port);
     else if (spec->kind == LISTEN_UNIX)
         fd = bind_unix(spec->host);
     else if (spec->kind == LISTEN_SYSTEMD)

@@ -2,6 +2,7 @@
 #include "protocol/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -52,6 +53,25 @@ int privilege_make_directories(const struct params *params, const char **path)
     }
     free(spool_tmp);
     return rc;
+}
+
+void privilege_give_log(const struct params *params)
+{
+    const struct passwd *owner = owner_of(params);
+    int fd = owner != NULL && params->maillog_file[0] == '/'
+                 ? open(params->maillog_file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY)
+                 : -1;
+    struct stat st;
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0)
+        (void)!fchown(fd, owner->pw_uid, (gid_t)-1);
+    if (fd >= 0)
+        close(fd);
+}
+
+bool privilege_has_any(const struct params *params)
+{
+    const struct passwd *owner = owner_of(params);
+    return owner != NULL && owner->pw_uid != 0;
 }
 
 const char *privilege_drop(const struct params *params)

@@ -9,6 +9,12 @@
  * owned by mail_owner. 0, or -errno and *path. */
 int privilege_make_directories(const struct params *params, const char **path);
 
+/* As root: the log file belongs to mail_owner, who must open it again after a rotation. */
+void privilege_give_log(const struct params *params);
+
+/* Will privilege_drop() give up anything? */
+bool privilege_has_any(const struct params *params);
+
 /* As root: becomes mail_owner for good (an empty name: stays root). NULL, or what went wrong. */
 const char *privilege_drop(const struct params *params);
 

@@ -1,6 +1,8 @@
 #include "server/reload.h"
 #include "protocol/mem.h"
+#include "server/helper.h"
 #include "server/listener.h"
+#include "server/sandbox.h"
 #include "server/server.h"
 #include "server/tls.h"
 
@@ -11,7 +13,7 @@
 struct reload {
     uv_work_t request;
     struct server *server;
-    char *file; /* owns */
+    struct config *old; /* one reference: its file and settings are read again */
     struct config *fresh;
     struct problems problems;
 };
@@ -55,8 +57,7 @@ static void bind_new(struct server *server, struct reload_post *r, bool is_first
         const char *error = listener_bind(spec, &r->bounds[i], &memory);
         spec->has_failed |= error != NULL;
         if (error != NULL && is_first)
-            log_line(&server->loops[0]->log, "master", 0, "warning: %s (root is needed for a "
-                     "low port: restart instead of reload)", error);
+            log_line(&server->loops[0]->log, "master", 0, "warning: %s", error);
     }
     arena_fini(&memory);
 }
@@ -96,8 +97,12 @@ static void apply(struct server *server, struct config *fresh)
 static void run_load(uv_work_t *request)
 {
     struct reload *r = (struct reload *)(void *)request;
-    r->fresh = config_load(r->file, NULL, &r->problems);
+    helper_refresh();
+    r->fresh = config_load_with(r->old->file, NULL, (const char *const *)r->old->settings,
+                                r->old->setting_count, &r->problems);
     config_lint_host(r->fresh, &r->problems);
+    if (r->problems.error_count == 0)
+        sandbox_check(&r->server->sandbox, r->fresh, &r->problems);
 }
 
 static void after_load(uv_work_t *request, int status)
@@ -109,12 +114,12 @@ static void after_load(uv_work_t *request, int status)
     if (r->problems.error_count > 0)
         log_line(&server->loops[0]->log, "master", 0,
                  "error: %d mistakes in %s: the old configuration stays in force",
-                 r->problems.error_count, r->file);
+                 r->problems.error_count, r->old->file);
     else if (!server->is_draining)
         apply(server, r->fresh);
     config_release(r->fresh);
     problems_fini(&r->problems);
-    free(r->file);
+    config_release(r->old);
     free(r);
     server->is_reloading = false;
     if (server->is_reload_due && !server->is_draining)
@@ -129,7 +134,7 @@ void reload_begin(struct server *server)
         return;
     struct reload *r = xcalloc(1, sizeof *r);
     r->server = server;
-    r->file = xstrdup(server->config->file);
+    r->old = config_hold(server->config);
     server->is_reloading = true;
     server->loops[0]->work_count++;
     uv_queue_work(&server->loops[0]->uv, &r->request, run_load, after_load);

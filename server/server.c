@@ -3,6 +3,7 @@
 #include "server/clients.h"
 #include "server/deliver.h"
 #include "server/dnsbl_guard.h"
+#include "server/helper.h"
 #include "server/listener.h"
 #include "server/privilege.h"
 #include "server/reload.h"
@@ -371,6 +372,11 @@ static int prepare(struct server *server)
     server->connection_reserve = server->connection_limit / 4 < p->smtpd_connection_reserve
                                      ? server->connection_limit / 4
                                      : p->smtpd_connection_reserve;
+    privilege_give_log(p);
+    if (privilege_has_any(p) && (error = helper_start(server->config)) != NULL) {
+        fatal("cannot start the helper", error);
+        return EX_OSERR;
+    }
     if ((error = privilege_drop(p)) != NULL) {
         fatal("cannot give up root", error);
         return EX_CONFIG;
@@ -381,7 +387,20 @@ static int prepare(struct server *server)
         fatal(p->control_socket, error);
         return EX_CANTCREAT;
     }
+    if ((error = sandbox_enter(&server->sandbox, server->config)) != NULL) {
+        fatal("no sandbox", error);
+        return EX_UNAVAILABLE;
+    }
     return EX_OK;
+}
+
+static void log_sandbox(struct server *server)
+{
+    struct buf text = { 0 };
+    sandbox_describe(&server->sandbox, &text);
+    log_line(&main_loop(server)->log, "master", 0, "sandbox: %s%s", buf_text(&text),
+             helper_is_there() ? "; a helper keeps keys and low ports" : "");
+    buf_fini(&text);
 }
 
 int server_run(struct config *config)
@@ -399,6 +418,7 @@ int server_run(struct config *config)
     init_signals(&server);
     log_line(&main_loop(&server)->log, "master", 0,
              "daemon started -- version %s, configuration %s", POSTERN_VERSION, config->file);
+    log_sandbox(&server);
     for (size_t i = 0; i < config->listener_count; i++)
         log_line(&main_loop(&server)->log, "master", 0, "listening on %s",
                  config->listeners[i].text);

@@ -7,6 +7,7 @@
 #include "server/control.h"
 #include "server/lane.h"
 #include "server/loop.h"
+#include "server/sandbox.h"
 #include "server/store.h"
 
 #include <stdatomic.h>
@@ -16,6 +17,7 @@ enum { LOOPS_MAX = 64 };
 struct server {
     struct config *config;      /* main thread: one reference */
     struct log_sink *log_sink;  /* owns; any thread */
+    struct sandbox sandbox;     /* entered at the start; then only read */
     struct clients *clients;    /* owns; any thread */
     struct lane deliver_lane;   /* any thread */
     struct store_service store; /* any thread */

@@ -1,9 +1,12 @@
 #include "server/tls.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
+#include "server/helper.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -44,7 +47,7 @@ static void take_mtimes(const struct chain_set *set, struct timespec mtimes[FILE
 {
     struct stat st;
     for (size_t i = 0; i < set->file_count; i++)
-        mtimes[i] = stat(set->files[i], &st) == 0 ? st.st_mtim : (struct timespec){ 0 };
+        mtimes[i] = helper_stat(set->files[i], &st) == 0 ? st.st_mtim : (struct timespec){ 0 };
 }
 
 static int on_servername(SSL *ssl, int *alert, void *arg);
@@ -66,17 +69,71 @@ static SSL_CTX *new_context(struct tls_config *tls)
     return ctx;
 }
 
+/* A file as OpenSSL reads it; NULL and *error. */
+static BIO *open_file(const char *path, struct arena *memory, const char **error)
+{
+    int fd = helper_open(path);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (f == NULL)
+        *error = arena_printf(memory, "%s: %s", path, strerror(fd < 0 ? -fd : errno));
+    return f != NULL ? BIO_new_fp(f, BIO_CLOSE) : NULL;
+}
+
+/* The certificate and those above it, until there is no more. */
+static bool use_chain(SSL_CTX *ctx, BIO *in)
+{
+    X509 *cert = PEM_read_bio_X509_AUX(in, NULL, NULL, NULL);
+    bool is_good = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
+    X509_free(cert);
+    if (!is_good || SSL_CTX_clear_chain_certs(ctx) != 1)
+        return false;
+    while ((cert = PEM_read_bio_X509(in, NULL, NULL, NULL)) != NULL)
+        if (SSL_CTX_add0_chain_cert(ctx, cert) != 1) {
+            X509_free(cert);
+            return false;
+        }
+    is_good = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    if (is_good)
+        ERR_clear_error();
+    return is_good;
+}
+
+/* Nobody sits here to type a pass phrase. */
+static int no_pass_phrase(char *room, int size, int is_writing, void *arg)
+{
+    (void)room, (void)size, (void)is_writing, (void)arg;
+    return -1;
+}
+
+static bool use_key(SSL_CTX *ctx, BIO *in)
+{
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(in, NULL, no_pass_phrase, NULL);
+    bool is_good = key != NULL && SSL_CTX_use_PrivateKey(ctx, key) == 1;
+    EVP_PKEY_free(key);
+    return is_good;
+}
+
+static const char *load_file(SSL_CTX *ctx, const char *path, bool (*use)(SSL_CTX *ctx, BIO *in),
+                             struct arena *memory)
+{
+    const char *error = NULL;
+    ERR_clear_error();
+    BIO *in = open_file(path, memory, &error);
+    if (in != NULL && !use(ctx, in))
+        error = arena_printf(memory, "%s: %s", path, openssl_error(memory));
+    BIO_free(in);
+    return error;
+}
+
 static const char *load_pair(SSL_CTX *ctx, const char *cert, const char *key,
                              struct arena *memory)
 {
-    ERR_clear_error();
-    if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
-        return arena_printf(memory, "%s: %s", cert, openssl_error(memory));
-    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
-        return arena_printf(memory, "%s: %s", key, openssl_error(memory));
-    if (SSL_CTX_check_private_key(ctx) != 1)
-        return arena_printf(memory, "%s does not belong to %s", key, cert);
-    return NULL;
+    const char *error = load_file(ctx, cert, use_chain, memory);
+    if (error == NULL)
+        error = load_file(ctx, key, use_key, memory);
+    if (error == NULL && SSL_CTX_check_private_key(ctx) != 1)
+        error = arena_printf(memory, "%s does not belong to %s", key, cert);
+    return error;
 }
 
 /* A new context from the files as they are now; NULL and *error if one is unusable. */
@@ -204,6 +261,39 @@ static void load_server_names(struct tls_config *tls, const char *list, struct m
                            "%.*s: only tables that can be read whole serve here (inline, "
                            "texthash, hash)", (int)item.len, item.at);
     }
+}
+
+/* What tls_each_file() goes through, while it goes through a table. */
+struct file_walk {
+    void (*each)(void *context, const char *file);
+    void *context;
+};
+
+static void walk_set(struct file_walk *walk, struct chain_set *set)
+{
+    for (size_t i = 0; i < set->file_count; i++)
+        walk->each(walk->context, set->files[i]);
+    set_free(set);
+}
+
+static void walk_server_name(void *context, struct span key, struct span value)
+{
+    struct chain_set *set = xcalloc(1, sizeof *set);
+    (void)key;
+    add_chain_files(set, value);
+    walk_set(context, set);
+}
+
+void tls_each_file(const struct params *params, struct maps *maps, struct problems *problems,
+                   void (*each)(void *context, const char *file), void *context)
+{
+    struct file_walk walk = { each, context };
+    struct span rest = span_of(params->tls_server_sni_maps), item;
+    if (params->smtpd_tls_security_level == TLS_LEVEL_NONE)
+        return;
+    walk_set(&walk, default_set(params));
+    while ((item = list_next(&rest)).len > 0)
+        map_each(maps_get(maps, item, "tls_server_sni_maps", problems), walk_server_name, &walk);
 }
 
 /* ------------------------------------------------------------ versions */

@@ -20,6 +20,10 @@ struct tls_config *tls_config_new(const struct params *params, struct maps *maps
                                   struct problems *problems);
 void tls_config_free(struct tls_config *tls);
 
+/* Every certificate and key file that the parameters name, read or not. */
+void tls_each_file(const struct params *params, struct maps *maps, struct problems *problems,
+                   void (*each)(void *context, const char *file), void *context);
+
 /* Reads again what has changed on disk. True: something was swapped. */
 bool tls_config_refresh(struct tls_config *tls, struct problems *problems);
 
