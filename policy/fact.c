@@ -6,7 +6,7 @@ const char *const fact_kind_names[FACT_KIND_COUNT] = {
     [FACT_NS] = "NS",   [FACT_PTR] = "PTR",   [FACT_TXT] = "TXT",
     [FACT_MAP] = "MAP", [FACT_POLICY] = "POLICY", [FACT_SLEEP] = "SLEEP",
     [FACT_GREYLIST] = "GREYLIST", [FACT_GREET] = "GREET",
-    [FACT_REMEMBERED] = "REMEMBERED",
+    [FACT_REMEMBERED] = "REMEMBERED", [FACT_PROBE] = "PROBE",
 };
 
 enum fact_kind fact_kind_find(struct span name)

@@ -27,6 +27,7 @@ enum fact_kind {
     FACT_GREYLIST, /* text: "WHO/SENDER/RECIPIENT<TAB>CLIENT"; value: greylist_print()'s */
     FACT_GREET,      /* text: MS to wait; value: "quiet", or "talked BYTES MS TEXT" */
     FACT_REMEMBERED, /* text: "greet ADDRESS"; found: remembered */
+    FACT_PROBE,  /* text: probe_key(); value: the next hop's answer, probe_answer() */
     FACT_KIND_COUNT
 };
 

@@ -3,6 +3,8 @@
 #include "queue/lmtp.h"
 #include "server/dns.h"
 #include "server/policy_client.h"
+#include "server/probe.h"
+#include "server/tls.h"
 
 #include <stdlib.h>
 
@@ -153,6 +155,43 @@ static void resolve_host(void *context, enum lmtp_question kind, struct span nam
     dns_ask(fetcher->dns, of[kind], name, on_host, h);
 }
 
+/* queue/ knows TLS as bytes in, bytes out. */
+static void *begin_tls(void *context, const char *host)
+{
+    struct fetcher *fetcher = context;
+    if (fetcher->tls == NULL)
+        fetcher->tls = tls_client_new();
+    return tls_stream_new_client(fetcher->tls, host);
+}
+
+static enum lmtp_tls_result read_tls(void *stream, struct span *cipher, char *room,
+                                     size_t room_size, size_t *size, struct buf *out)
+{
+    static const enum lmtp_tls_result of[] = { [TLS_DATA] = LMTP_TLS_DATA,
+                                               [TLS_WANT] = LMTP_TLS_WANT,
+                                               [TLS_CLOSED] = LMTP_TLS_CLOSED,
+                                               [TLS_FAILED] = LMTP_TLS_FAILED };
+    return of[tls_stream_read(stream, cipher, room, room_size, size, out)];
+}
+
+static bool write_tls(void *stream, struct span plain, struct buf *out)
+{
+    return tls_stream_write(stream, plain, out);
+}
+
+static bool is_tls_ready(const void *stream)
+{
+    return tls_stream_is_ready(stream);
+}
+
+static void free_tls(void *stream)
+{
+    tls_stream_free(stream);
+}
+
+static const struct lmtp_tls tls_of_next_hops = { begin_tls, read_tls, write_tls, is_tls_ready,
+                                                  free_tls };
+
 static void file_begun(void *context)
 {
     struct fetcher *fetcher = context;
@@ -193,6 +232,8 @@ void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_
         ask_table(q);
     else if (key->kind == FACT_POLICY)
         policy_client_ask(fetcher, q);
+    else if (key->kind == FACT_PROBE)
+        probe_ask(fetcher, q);
     else if (key->kind == FACT_SLEEP)
         ask_clock(q);
     else if (is_stored(key->kind) && fetcher->ask_store != NULL)
@@ -209,7 +250,8 @@ const char *fetcher_init(struct fetcher *fetcher, uv_loop_t *uv, const struct pa
     if (fetcher->dns == NULL)
         return error;
     fetcher->lmtp = lmtp_pool_new(&(struct lmtp_outside){
-        .uv = uv, .params = params, .context = fetcher, .resolve = resolve_host,
+        .uv = uv, .params = params, .loops = fetcher->loops, .context = fetcher,
+        .tls = &tls_of_next_hops, .resolve = resolve_host,
         .work_begun = file_begun, .work_done = file_done });
     return NULL;
 }
@@ -220,7 +262,14 @@ void fetcher_fini(struct fetcher *fetcher)
     policy_clients_free(fetcher);
     lmtp_pool_free(fetcher->lmtp); /* before the DNS: it waits for names */
     fetcher->lmtp = NULL;
+    probe_cache_free(fetcher->probe_cache);
+    tls_client_free(fetcher->tls);
     if (fetcher->dns != NULL)
         dns_free(fetcher->dns);
     fetcher->dns = NULL;
+}
+
+void fetcher_set_params(struct fetcher *fetcher, const struct params *params)
+{
+    lmtp_pool_set_params(fetcher->lmtp, params);
 }

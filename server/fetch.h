@@ -18,13 +18,18 @@
 struct dns;
 struct lmtp_pool;
 struct policy_client;
+struct probe_cache;
 struct question;
+struct tls_client;
 
 struct fetcher {
     uv_loop_t *uv;
     struct dns *dns;                      /* owns */
     struct policy_client *policy_clients; /* owns */
     struct lmtp_pool *lmtp;               /* owns: the loop's, for deliveries too (queue/lmtp.h) */
+    struct probe_cache *probe_cache;      /* owns: see probe.h */
+    struct tls_client *tls;               /* owns: towards next hops */
+    unsigned loops;                       /* that share the limits of next hops; 0: one */
     void (*work_begun)(struct fetcher *fetcher); /* a question is under way off the loop */
     void (*work_done)(struct fetcher *fetcher);
     /* FACT_GREYLIST, FACT_REMEMBERED; NULL: there is no store. */
@@ -41,6 +46,9 @@ struct asker {
 /* NULL, or why there is no DNS. */
 const char *fetcher_init(struct fetcher *fetcher, uv_loop_t *uv, const struct params *params);
 void fetcher_fini(struct fetcher *fetcher);
+
+/* After a reload: for next hops. */
+void fetcher_set_params(struct fetcher *fetcher, const struct params *params);
 
 void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_key *key);
 

@@ -205,6 +205,7 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     loop->fetcher.work_begun = work_begun;
     loop->fetcher.work_done = work_done;
     loop->fetcher.ask_store = ask_store;
+    loop->fetcher.loops = server->loop_count;
     return fetcher_init(&loop->fetcher, &loop->uv, &config->params);
 }
 

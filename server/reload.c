@@ -30,6 +30,7 @@ static void run_reload_post(struct loop *loop, struct post *post)
     struct reload_post *r = (struct reload_post *)(void *)post;
     config_release(loop->config);
     loop->config = r->config;
+    fetcher_set_params(&loop->fetcher, &r->config->params);
     if (!loop->is_draining) {
         listener_close_others(loop, r->config);
         for (size_t i = 0; i < r->config->listener_count; i++)

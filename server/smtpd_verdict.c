@@ -1,6 +1,7 @@
 /* The questions of the protocol machine, decided: limits, then policy, then the route of a
  * recipient. Every refusal is logged here, once. */
 #include "policy/client_name.h"
+#include "policy/probe.h"
 #include "protocol/mem.h"
 #include "protocol/text.h"
 #include "server/clients.h"
@@ -236,6 +237,54 @@ static enum verdict verdict_of_route(struct smtpd *d, enum route_status status,
     return VERDICT_REJECT;
 }
 
+/* Codes that end a connection, or say that the next hop and we do not understand each other, are
+ * no verdict about a recipient. */
+static bool is_about_us(int code)
+{
+    static const int codes[] = { 421, 521, 500, 502, 503, 504, 530, 538 };
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++)
+        if (codes[i] == code)
+            return true;
+    return false;
+}
+
+/* In the words of the next hop, unless they tell where an alias leads. */
+static enum verdict refuse_as_told(struct smtpd *d, const struct target *target,
+                                   const struct smtp_reply *said)
+{
+    struct outcome *out = &d->run.out;
+    if (is_about_us(said->code) || said->code < 400)
+        return VERDICT_PERMIT;
+    if (!span_iequals(target->address, d->in.recipient))
+        return refuse_route(d, said->code, said->enhanced,
+                            "Recipient address rejected by the mailbox server");
+    out->reply = *said;
+    return VERDICT_REJECT;
+}
+
+/* The mailbox server is asked while the sender is there to hear its answer. If it does not answer
+ * the mail is taken all the same: the spool waits for it. With several targets there is no one
+ * answer. */
+static enum verdict ask_next_hop(struct smtpd *d, struct eval *eval)
+{
+    const struct target *target = d->targets;
+    struct buf hop = { 0 }, key = { 0 };
+    struct smtp_reply said;
+    if (!d->smtp.params->lmtp_rcpt_verify || target == NULL || target->next != NULL
+        || d->redirect != NULL || !probe_target(&hop, &target->transport))
+        return VERDICT_PERMIT;
+    probe_key(&key, buf_span(&hop), d->in.sender, target->address);
+    const struct fact *answer = eval_need(eval, FACT_PROBE, SCOPE_RCPT, NULL, buf_span(&key));
+    buf_fini(&hop);
+    buf_fini(&key);
+    if (answer == NULL)
+        return VERDICT_PENDING;
+    if (answer->status != FACT_FOUND
+        || !probe_answer_parse(answer->value, &d->run.out.memory, &said))
+        return VERDICT_PERMIT;
+    return refuse_as_told(d, target, &said);
+}
+
 /* The policy's verdict, and where the recipient's mail would go. */
 static enum verdict evaluate_rcpt(struct policy_run *run)
 {
@@ -255,7 +304,11 @@ static enum verdict evaluate_rcpt(struct policy_run *run)
     eval_begin_step(&eval, "route");
     enum route_status status = route_recipient(run->policy, &eval.reader, run->in->recipient,
                                                &run->out.memory, &d->targets, &text);
-    return verdict_of_route(d, status, text);
+    verdict = verdict_of_route(d, status, text);
+    if (verdict != VERDICT_PERMIT || run->out.redirect != NULL)
+        return verdict;
+    eval_begin_step(&eval, "next hop");
+    return ask_next_hop(d, &eval);
 }
 
 static void name_client(struct smtpd *d, const struct client_name *found)

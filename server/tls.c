@@ -1,4 +1,5 @@
 #include "server/tls.h"
+#include "protocol/ip.h"
 #include "protocol/list.h"
 #include "protocol/mem.h"
 #include "server/helper.h"
@@ -497,19 +498,62 @@ static void make_stream_method(void)
     BIO_meth_set_ctrl(stream_method, bio_ctrl);
 }
 
-struct tls_stream *tls_stream_new(struct tls_config *tls)
+static struct tls_stream *stream_new(SSL *ssl)
 {
     struct tls_stream *t = xcalloc(1, sizeof *t);
     pthread_once(&stream_method_once, make_stream_method);
-    pthread_rwlock_rdlock(&tls->lock);
-    t->ssl = SSL_new(tls->first->ctx);
-    pthread_rwlock_unlock(&tls->lock);
     BIO *bio = BIO_new(stream_method);
-    ENSURE(t->ssl != NULL && bio != NULL);
+    ENSURE(ssl != NULL && bio != NULL);
+    t->ssl = ssl;
     BIO_set_data(bio, t);
     BIO_set_init(bio, 1);
     SSL_set_bio(t->ssl, bio, bio);
+    return t;
+}
+
+struct tls_stream *tls_stream_new(struct tls_config *tls)
+{
+    pthread_rwlock_rdlock(&tls->lock);
+    SSL *ssl = SSL_new(tls->first->ctx);
+    pthread_rwlock_unlock(&tls->lock);
+    struct tls_stream *t = stream_new(ssl);
     SSL_set_accept_state(t->ssl);
+    return t;
+}
+
+struct tls_client {
+    SSL_CTX *ctx; /* owns */
+};
+
+/* Mail is better encrypted to anybody than not at all: certificates are not looked at. */
+struct tls_client *tls_client_new(void)
+{
+    struct tls_client *client = xcalloc(1, sizeof *client);
+    client->ctx = SSL_CTX_new(TLS_client_method());
+    ENSURE(client->ctx != NULL);
+    SSL_CTX_set_min_proto_version(client->ctx, TLS1_2_VERSION);
+    SSL_CTX_set_options(client->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+    SSL_CTX_set_mode(client->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    SSL_CTX_set_verify(client->ctx, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_session_cache_mode(client->ctx, SSL_SESS_CACHE_OFF);
+    return client;
+}
+
+void tls_client_free(struct tls_client *client)
+{
+    if (client == NULL)
+        return;
+    SSL_CTX_free(client->ctx);
+    free(client);
+}
+
+struct tls_stream *tls_stream_new_client(struct tls_client *client, const char *host)
+{
+    struct tls_stream *t = stream_new(SSL_new(client->ctx));
+    struct ip ip;
+    if (host[0] != '\0' && !ip_parse(span_of(host), &ip)) /* RFC 6066 3: no addresses */
+        SSL_set_tlsext_host_name(t->ssl, host);
+    SSL_set_connect_state(t->ssl);
     return t;
 }
 

@@ -34,6 +34,15 @@ void tls_config_inherit(struct tls_config *tls, struct tls_config *old);
 int64_t tls_config_expiry(struct tls_config *tls);
 
 struct tls_stream *tls_stream_new(struct tls_config *tls);
+
+/* The other side, towards next hops: TLS 1.2 and up, any certificate (RFC 7435). host: the name
+ * that is asked for; an address or "" asks for none. */
+struct tls_client;
+
+struct tls_client *tls_client_new(void);
+void tls_client_free(struct tls_client *client);
+struct tls_stream *tls_stream_new_client(struct tls_client *client, const char *host);
+
 void tls_stream_free(struct tls_stream *t);
 
 enum tls_result {

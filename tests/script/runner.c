@@ -562,6 +562,13 @@ static void key_of_map(const struct fact_key *key, struct buf *out)
     buf_printf(out, "%s %.*s", map_name(key->object), (int)key->text.len, key->text.at);
 }
 
+/* Tabulators are written as blanks. */
+static void key_as_words(const struct fact_key *key, struct buf *out)
+{
+    for (size_t i = 0; i < key->text.len; i++)
+        buf_putc(out, key->text.at[i] == '\t' ? ' ' : key->text.at[i]);
+}
+
 /* How each kind of fact is written in a script; the ANSWER is its value. */
 static const struct {
     const char *name;
@@ -569,6 +576,7 @@ static const struct {
     void (*key)(const struct fact_key *key, struct buf *out);
 } fact_kinds[] = {
     { "map", FACT_MAP, key_of_map }, /* TYPE:NAME KEY */
+    { "probe", FACT_PROBE, key_as_words }, /* KIND:NEXTHOP SENDER RECIPIENT */
 };
 
 static void print_question(const struct fact_key *key, struct buf *out)
