@@ -6,6 +6,7 @@
 #include "policy/greylist.h"
 #include "policy/psl.h"
 #include "policy/restriction.h"
+#include "policy/spf.h"
 #include "protocol/smtp_path.h"
 
 /* ------------------------------------------------------------ exemptions */
@@ -89,6 +90,17 @@ static enum verdict is_exempt(struct eval *e)
 
 /* ------------------------------------------------------------ who is it? */
 
+/* Whoever the sender's domain, or the HELO name's, names as its own: senders with a pool of
+ * addresses are one client. */
+static enum verdict spf_identity(struct eval *e, struct buf *who)
+{
+    struct spf spf;
+    enum verdict verdict = spf_check_mailfrom(e, false, &spf);
+    if (verdict == VERDICT_DUNNO && spf.result == SPF_PASS)
+        buf_printf(who, "spf:%s", spf.domain);
+    return verdict;
+}
+
 /* A confirmed PTR name of a host that somebody chose: its registrable domain. */
 static bool ptr_identity(struct eval *e, struct buf *who)
 {
@@ -103,21 +115,31 @@ static bool ptr_identity(struct eval *e, struct buf *who)
     return true;
 }
 
+static void network_identity(struct eval *e, struct buf *who)
+{
+    const struct params *p = e->policy->params;
+    const struct ip *ip = &e->in->peer->ip;
+    if (p->greylist_key == GREYLIST_KEY_ADDRESS)
+        greylist_network(who, ip, 32, 128);
+    else
+        greylist_network(who, ip, p->greylist_ipv4_prefix_length,
+                         p->greylist_ipv6_prefix_length);
+}
+
 /* The name under which the client is known; client: under which its successes are counted. */
 static enum verdict identify(struct eval *e, struct buf *who, struct buf *client)
 {
-    const struct params *p = e->policy->params;
-    const struct smtp_peer *peer = e->in->peer;
-    if (p->greylist_key == GREYLIST_KEY_IDENTITY && ptr_identity(e, who)) {
-        buf_add(client, buf_span(who));
-        return VERDICT_DUNNO;
+    if (e->policy->params->greylist_key == GREYLIST_KEY_IDENTITY) {
+        enum verdict verdict = spf_identity(e, who);
+        if (verdict != VERDICT_DUNNO)
+            return verdict;
+        if (who->len > 0 || ptr_identity(e, who)) {
+            buf_add(client, buf_span(who));
+            return VERDICT_DUNNO;
+        }
     }
-    if (p->greylist_key == GREYLIST_KEY_ADDRESS)
-        greylist_network(who, &peer->ip, 32, 128);
-    else
-        greylist_network(who, &peer->ip, p->greylist_ipv4_prefix_length,
-                         p->greylist_ipv6_prefix_length);
-    buf_puts(client, peer->address);
+    network_identity(e, who);
+    buf_puts(client, e->in->peer->address);
     return VERDICT_DUNNO;
 }
 

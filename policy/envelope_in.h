@@ -38,6 +38,7 @@ struct envelope_in {
     const char *date;     /* RFC 5322, of now */
     bool is_delay_told;   /* the transaction has its X-Greylist: header */
     int64_t now_ms;
+    int64_t wall_s;       /* since the epoch */
 };
 
 #endif

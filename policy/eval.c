@@ -32,6 +32,11 @@ static void trace_fact(struct eval *e, const char *question, struct span answer,
     e->step->facts_end = &f->next;
 }
 
+void eval_tell(struct eval *e, const char *question, const char *answer)
+{
+    trace_fact(e, question, span_of(answer), NULL, 0);
+}
+
 static void trace_need(struct eval *e, const struct fact *fact)
 {
     struct buf answer = { 0 };
@@ -61,6 +66,21 @@ const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope sco
         trace_need(e, fact);
     }
     return fact;
+}
+
+static void add_want(struct eval *e, const struct fact_key *key)
+{
+    struct outcome *out = e->out;
+    if (out->also_count == OUTCOME_ALSO_MAX || facts_find(e->facts, key) != NULL)
+        return;
+    struct fact_key *wanted = &out->also[out->also_count++];
+    *wanted = *key;
+    wanted->text = arena_span(&out->memory, key->text);
+}
+
+void eval_want(struct eval *e, enum fact_kind kind, enum scope scope, struct span text)
+{
+    add_want(e, &(struct fact_key){ kind, scope, NULL, text });
 }
 
 const struct fact *eval_dns(struct eval *e, enum fact_kind kind, enum scope scope,
@@ -374,16 +394,10 @@ static enum verdict run_rule(struct eval *e, const struct rule *rule)
 /* The questions of the rules next to one that waits, so that they are asked together. */
 static void look_ahead(struct eval *e, const struct rules_list *rules, size_t i)
 {
-    struct outcome *out = e->out;
     for (i++; i < rules->count && rules->rules[i].row->wants != NULL; i++) {
         struct fact_key key;
-        if (out->also_count == OUTCOME_ALSO_MAX)
-            return;
-        if (!rules->rules[i].row->wants(e, &rules->rules[i], &key)
-            || facts_find(e->facts, &key) != NULL)
-            continue;
-        key.text = arena_span(&out->memory, key.text);
-        out->also[out->also_count++] = key;
+        if (rules->rules[i].row->wants(e, &rules->rules[i], &key))
+            add_want(e, &key);
     }
 }
 

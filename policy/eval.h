@@ -107,6 +107,9 @@ enum verdict eval_rules(struct eval *e, const struct rules_list *rules);
 const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope scope, void *object,
                              struct span text);
 
+/* What will be needed later: asked together with what is missing, if there is room. */
+void eval_want(struct eval *e, enum fact_kind kind, enum scope scope, struct span text);
+
 /* A DNS question about a host name; a name that cannot be asked is "not found" without one
  * (spec 2.8). NULL: return VERDICT_PENDING. */
 const struct fact *eval_dns(struct eval *e, enum fact_kind kind, enum scope scope,
@@ -146,6 +149,9 @@ enum verdict eval_table_error(struct eval *e, enum map_result result, struct spa
 /* From here on facts are noted under this name, if the outcome is traced; for what is decided
  * outside of rules. */
 void eval_begin_step(struct eval *e, const char *name);
+
+/* Something found out on the way, for whoever reads the trace. */
+void eval_tell(struct eval *e, const char *question, const char *answer);
 
 struct text_item **eval_add_text(struct eval *e, struct text_item **end, const char *text);
 enum verdict eval_configuration_error(struct eval *e, const char *why);

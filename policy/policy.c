@@ -50,6 +50,7 @@ static void compile_domains(struct policy *policy, const struct policy_source *s
         { &policy->mynetworks, p->mynetworks, "mynetworks" },
         { &policy->greylist_exempt_clients, p->greylist_exempt_clients,
           "greylist_exempt_clients" },
+        { &policy->spf_exempt_clients, p->spf_exempt_clients, "spf_exempt_clients" },
         { &policy->greet_exempt_clients, p->greet_exempt_clients, "greet_exempt_clients" },
         { &policy->greylist_exempt_recipients, p->greylist_exempt_recipients,
           "greylist_exempt_recipients" },

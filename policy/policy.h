@@ -53,6 +53,7 @@ struct policy {
     struct maps *maps;           /* shares */
     struct domains domains;
     struct match_list mynetworks, greylist_exempt_clients, greylist_exempt_recipients;
+    struct match_list spf_exempt_clients;
     struct dnsbl *greylist_dnswl;     /* greylist_exempt_dnswl */
     struct match_list greet_exempt_clients;
     struct dnsbl *sites;              /* dns_list_sites */

@@ -25,6 +25,17 @@ const struct restriction restrictions[] = {
     { "check_greylist", ARG_NONE, check_greylist,
       "ask strangers to come again; see the greylist_ parameters" },
 
+    { "check_spf", ARG_NONE, check_spf,
+      "add Authentication-Results: and Received-SPF:; see the spf_ parameters" },
+    { "reject_spf_fail", ARG_NONE, check_spf_fail,
+      "refuse clients that the SPF record of sender or HELO name forbids" },
+    { "reject_spf_softfail", ARG_NONE, check_spf_softfail,
+      "refuse clients that such a record rather does not want" },
+    { "reject_spf_permerror", ARG_NONE, check_spf_permerror,
+      "refuse senders and HELO names whose SPF record is wrong" },
+    { "defer_spf_temperror", ARG_NONE, check_spf_temperror,
+      "451 if an SPF record cannot be looked up now" },
+
     { "permit_mynetworks", ARG_NONE, check_mynetworks, "permit clients in mynetworks",
       .flags = RESTRICTION_PERMITS },
     { "permit_inet_interfaces", ARG_NONE, check_inet_interfaces, "permit this host",

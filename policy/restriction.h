@@ -59,6 +59,11 @@ enum verdict check_unauth_pipelining(struct eval *e, const struct rule *r);
 enum verdict check_plaintext_session(struct eval *e, const struct rule *r);
 enum verdict check_class(struct eval *e, const struct rule *r);
 enum verdict check_greylist(struct eval *e, const struct rule *r);
+enum verdict check_spf(struct eval *e, const struct rule *r);
+enum verdict check_spf_fail(struct eval *e, const struct rule *r);
+enum verdict check_spf_softfail(struct eval *e, const struct rule *r);
+enum verdict check_spf_permerror(struct eval *e, const struct rule *r);
+enum verdict check_spf_temperror(struct eval *e, const struct rule *r);
 enum verdict check_policy_service(struct eval *e, const struct rule *r);
 
 enum verdict check_mynetworks(struct eval *e, const struct rule *r);

@@ -1,13 +1,11 @@
-/* spf - Sender Policy Framework (RFC 7208) with libspf2, its look-ups answered by facts.
+/* spf - Sender Policy Framework (RFC 7208), its look-ups answered by facts.
  * Pure:   an evaluation asks nothing itself; what it misses goes to the outcome's missing and
  *         also, so that all of it is fetched together, and it runs again.
- * Around the library: a gate that reads the record first (one record, strict syntax, what
- *         libspf2 gets wrong rewritten), counters of our own (10 terms with look-ups and 2 void
- *         ones in all, 10 names for ptr and mx), and an own explanation fetcher: Debian's version
- *         can be crashed by a stranger's explanation record, counts by include, and knows no
- *         limit of void look-ups.
+ * Inside: spf_gate.h reads records, spf_macro.h expands names and explanations, spf_layer.h
+ *         counts look-ups and asks for facts, spf_library.h has libspf2 decide.
+ * Local:  clients on a loopback address have no SPF result: nobody could publish one.
  * Owns:   nothing; texts live in the outcome's memory.
- * Thread: any; the library's server object is per thread. */
+ * Thread: any. */
 #ifndef POSTERN_SPF_H
 #define POSTERN_SPF_H
 
@@ -25,6 +23,8 @@ enum spf_result {
 
 enum spf_identity { SPF_IDENTITY_MAILFROM, SPF_IDENTITY_HELO };
 
+enum { SPF_EXPLANATION_MAX = 300 }; /* bytes; what is longer is cut */
+
 struct spf {
     enum spf_result result;
     enum spf_identity identity;
@@ -35,15 +35,20 @@ struct spf {
 
 extern const char *const spf_result_names[]; /* "none", "neutral", "pass", ... */
 
-/* The MAIL FROM identity; for the null sender postmaster@HELO (RFC 7208 2.4). VERDICT_PENDING, or
- * VERDICT_DUNNO with *out filled. wants_explanation: look it up after a fail. */
+/* The MAIL FROM identity; for the null sender postmaster@HELO (RFC 7208 2.4), which is the HELO
+ * identity. VERDICT_PENDING, or VERDICT_DUNNO with *out filled. wants_explanation: look it up
+ * after a fail. */
 enum verdict spf_check_mailfrom(struct eval *e, bool wants_explanation, struct spf *out);
 
 /* The HELO identity (RFC 7208 2.3); SPF_NONE if the HELO name is no full host name. */
-enum verdict spf_check_helo(struct eval *e, struct spf *out);
+enum verdict spf_check_helo(struct eval *e, bool wants_explanation, struct spf *out);
 
-/* "pass (mx.example.org: domain of a@b designates 192.0.2.1 as permitted sender)
- * client-ip=...; envelope-from=...; ..." behind "Received-SPF: " (RFC 7208 9.1). */
+/* A whole Received-SPF: header (RFC 7208 9.1), folded, without the last line end. */
 void spf_received_header(struct buf *out, const struct eval *e, const struct spf *spf);
+
+/* A whole Authentication-Results: header (RFC 8601) of so many results and of the client's name
+ * (iprev), folded, without the last line end. */
+void spf_results_header(struct buf *out, const struct eval *e, const struct spf *results,
+                        size_t count);
 
 #endif

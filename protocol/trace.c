@@ -1,7 +1,10 @@
 #include "protocol/trace.h"
+#include "protocol/auth_results.h"
 #include "protocol/mem.h"
 #include "protocol/smtp_path.h"
 #include "protocol/text.h"
+
+enum { HELD_MAX = 2000 };
 
 void header_scan_init(struct header_scan *h, size_t limit_bytes)
 {
@@ -11,6 +14,7 @@ void header_scan_init(struct header_scan *h, size_t limit_bytes)
 void header_scan_fini(struct header_scan *h)
 {
     buf_fini(&h->line);
+    buf_fini(&h->held);
 }
 
 /* Length of the field name before ':', 0 if the line is no header (RFC 5322 3.6.8; blanks
@@ -40,6 +44,13 @@ static void on_return_path(struct header_scan *h, struct span value)
     h->is_dropping = true;
 }
 
+/* Whose it is may stand in a line that is still to come. */
+static void on_auth_results(struct header_scan *h, struct span value)
+{
+    (void)value;
+    h->is_holding = h->authserv_id != NULL && h->authserv_id[0] != '\0';
+}
+
 static void on_message_id(struct header_scan *h, struct span value)
 {
     struct buf id = { 0 };
@@ -58,6 +69,7 @@ static const struct {
     { "Received", on_received },
     { "Return-Path", on_return_path },
     { "Message-ID", on_message_id },
+    { "Authentication-Results", on_auth_results },
 };
 
 static void begin_header(struct header_scan *h, struct span line, size_t name_len)
@@ -65,7 +77,7 @@ static void begin_header(struct header_scan *h, struct span line, size_t name_le
     struct span name = span_make(line.at, name_len);
     struct span value = span_skip(line, span_find(line, ':') + 1);
     h->header_bytes = 0;
-    h->is_dropping = h->is_id_open = false;
+    h->is_dropping = h->is_id_open = h->is_holding = false;
     for (size_t i = 0; i < ARRAY_LEN(noted_headers); i++)
         if (span_iequals(name, span_of(noted_headers[i].name)))
             noted_headers[i].note(h, value);
@@ -78,7 +90,7 @@ static void keep_line(struct header_scan *h, struct span line, struct buf *out)
     h->header_bytes += line.len;
     if (h->is_dropping)
         return;
-    h->has_kept = true;
+    h->has_kept |= !h->is_holding;
     if (line.len <= room) {
         buf_add(out, line);
     } else if (room > 0) {
@@ -86,6 +98,33 @@ static void keep_line(struct header_scan *h, struct span line, struct buf *out)
         buf_append(out, line.at, ends_in_cr ? room - 1 : room);
         buf_puts(out, "\r\n");
     }
+}
+
+/* The header that was held back stays. */
+static void release(struct header_scan *h, struct buf *out)
+{
+    buf_add(out, buf_span(&h->held));
+    h->has_kept |= h->held.len > 0;
+    h->is_holding = false;
+    buf_fini(&h->held);
+}
+
+/* One more line of a header that may have to go. Who hides the name behind so much loses it. */
+static void hold_line(struct header_scan *h, struct span line, struct buf *out)
+{
+    keep_line(h, line, &h->held);
+    struct span value = span_skip(buf_span(&h->held), span_find(buf_span(&h->held), ':') + 1);
+    switch (auth_results_owner(value, span_of(h->authserv_id))) {
+    case AUTH_RESULTS_UNKNOWN:
+        if (h->held.len < HELD_MAX)
+            return;
+        break;
+    case AUTH_RESULTS_OTHER: release(h, out); return;
+    case AUTH_RESULTS_OURS: break;
+    }
+    h->is_holding = false;
+    h->is_dropping = true;
+    buf_fini(&h->held);
 }
 
 static bool is_mailbox_line(const struct header_scan *h, struct span line)
@@ -117,6 +156,8 @@ static void take_line(struct header_scan *h, struct buf *out)
     struct span line = buf_span(&h->line);
     size_t name_len = field_name_length(line);
     bool is_more = is_folded(h);
+    if (!is_more)
+        release(h, out);
     if (is_more && h->is_id_open) {
         on_message_id(h, line);
     } else if (!is_more && name_len > 0) {
@@ -126,7 +167,10 @@ static void take_line(struct header_scan *h, struct buf *out)
         return;
     }
     h->has_lines = true;
-    keep_line(h, line, out);
+    if (h->is_holding)
+        hold_line(h, line, out);
+    else
+        keep_line(h, line, out);
     buf_clear(&h->line);
 }
 
@@ -162,6 +206,7 @@ void header_scan_finish(struct header_scan *h, struct buf *out)
 {
     if (!h->is_done && h->line.len > 0)
         take_line(h, out);
+    release(h, out);
     header_scan_fini(h);
     h->is_done = true;
 }

@@ -1,9 +1,10 @@
 /* trace - the header section on its way through, and the trace fields we add to it
  * (RFC 5321 4.4, RFC 5322 2.2, RFC 3848).
  *
- * struct header_scan watches the header section: counts Received: (loops), takes a forged
- * Return-Path: out, remembers Message-ID: for the log, cuts a header past limit_bytes.
- * Owns:   the header line that has not ended yet.
+ * struct header_scan watches the header section: counts Received: (loops), takes forged headers
+ * out (Return-Path:, and Authentication-Results: under our own name), remembers Message-ID: for
+ * the log, cuts a header past limit_bytes.
+ * Owns:   the header line that has not ended yet, and a header that may have to go.
  * In:     message bytes with CR LF line ends, in pieces of any size.
  * Ends:   at the empty line, or before a line that is no header; a message that begins with
  *         such a line (also when all headers before it were taken out) gets an empty line in
@@ -19,8 +20,10 @@ enum { TRACE_MESSAGE_ID_MAX = 250 };
 
 struct header_scan {
     struct buf line; /* owns: the physical line so far */
+    struct buf held; /* owns: the header at hand, while it is open whether it may stay */
+    const char *authserv_id; /* lent; NULL or "": Authentication-Results: are none of ours */
     size_t limit_bytes, header_bytes; /* of the logical header so far */
-    bool is_done, is_dropping, has_lines, has_kept;
+    bool is_done, is_dropping, is_holding, has_lines, has_kept;
     bool is_id_open; /* the Message-ID's value is still to come, folded */
     int received_count;
     char message_id[TRACE_MESSAGE_ID_MAX + 1];

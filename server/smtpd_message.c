@@ -89,6 +89,7 @@ static void begin_intake(struct smtpd *d)
     buf_fini(&text);
     const char *dir = arena_printf(&delivery->memory, "%s/tmp", d->smtp.params->queue_directory);
     intake_begin(&delivery->intake, dir, d->queue_id, (size_t)d->smtp.params->header_size_limit);
+    delivery->intake.headers.authserv_id = d->smtp.params->authserv_id;
 }
 
 /* To a work thread: from now on it may outlive us. */

@@ -451,6 +451,7 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
         .tls_bits = d->tls_bits, .date = d->services->date(d->services),
         .is_delay_told = is_delay_told(d),
         .now_ms = d->services->now_ms,
+        .wall_s = d->services->wall_us(d->services) / 1000000,
     };
     if (has_sender)
         d->in.sender = mail->sender.address;

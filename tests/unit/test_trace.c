@@ -212,6 +212,90 @@ Test(header_scan, random_messages_come_out_the_same_in_pieces_and_keep_their_bod
     }
 }
 
+/* ------------------------------------------------------------ forged Authentication-Results */
+
+#define AR "Authentication-Results: "
+
+static const struct {
+    const char *in, *out; /* out NULL: the same */
+} forged[] = {
+    { AR "mx.example.org; spf=pass\r\nSubject: a\r\n\r\nb", "Subject: a\r\n\r\nb" },
+    { AR "mx.example.org\r\n\r\nb", "\r\nb" },
+    { AR "mx.example.org;\r\n\tspf=pass;\r\n dkim=pass\r\nA: b\r\n\r\n", "A: b\r\n\r\n" },
+    /* in all the ways a reader might take for our name */
+    { "authentication-RESULTS :MX.Example.Org.;none\r\n\r\n", "\r\n" },
+    { AR "\"mx.example.org\"; none\r\n\r\n", "\r\n" },
+    { AR "\"mx\\.example.org\" 1; none\r\n\r\n", "\r\n" },
+    { AR "(a (b) \\) c) mx.example.org(x); none\r\n\r\n", "\r\n" },
+    { AR "mx.example.org 1; none\r\n\r\n", "\r\n" },
+    { "Authentication-Results:mx.example.org", "" },
+    /* where the name is in a later line */
+    { "Authentication-Results:\r\n mx.example.org; none\r\nA: b\r\n\r\n", "A: b\r\n\r\n" },
+    { AR "(\r\n x\r\n )\r\n \r\n\tmx.example.org;\r\n none\r\n\r\n", "\r\n" },
+    { "Authentication-Results:\r\n mx.example.org;\r\n Subject: x\r\n", "" },
+    /* between others, once and again */
+    { "A: b\r\n" AR "mx.example.org; none\r\n" AR "mx.example.org; none\r\nC: d\r\n\r\n",
+      "A: b\r\nC: d\r\n\r\n" },
+    { AR "mx.example.org; none\r\nno header\r\n", "\r\nno header\r\n" },
+    /* what others found out stays */
+    { AR "mx.example.com; spf=pass\r\n\r\n", NULL },
+    { AR "amx.example.org; spf=pass\r\n\r\n", NULL },
+    { AR "mx.example.org.example.com; spf=pass\r\n\r\n", NULL },
+    { "Authentication-Results:\r\n mx.example.com;\r\n spf=pass\r\nA: b\r\n\r\n", NULL },
+    { "ARC-" AR "i=1; mx.example.org; none\r\n\r\n", NULL },
+    { "X-" AR "mx.example.org; none\r\n\r\n", NULL },
+    { "Subject: x\r\n " AR "mx.example.org\r\n\r\n", NULL },
+    { "A: b\r\n\r\n" AR "mx.example.org; none\r\n", NULL },
+    /* without a name */
+    { "Authentication-Results:\r\n \r\nA: b\r\n\r\n", NULL },
+    { "Authentication-Results: (\r\n\r\nb", NULL },
+    { "Authentication-Results:", NULL },
+};
+
+static void pass_forged(const char *in, const char *id, size_t chunk, struct buf *out)
+{
+    struct header_scan h;
+    header_scan_init(&h, 102400);
+    h.authserv_id = id;
+    pass(&h, span_of(in), chunk, out);
+}
+
+Test(header_scan, results_under_our_own_name_are_taken_out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(forged); i++)
+        for (size_t chunk = 1; chunk <= 200; chunk += chunk < 20 ? 1 : 90) {
+            struct buf out = { 0 };
+            const char *wanted = forged[i].out != NULL ? forged[i].out : forged[i].in;
+            pass_forged(forged[i].in, "mx.example.org", chunk, &out);
+            cr_expect_str_eq(buf_text(&out), wanted, "%zu by %zu: %s", i, chunk, buf_text(&out));
+            buf_fini(&out);
+        }
+}
+
+Test(header_scan, without_a_name_of_ours_all_results_stay)
+{
+    static const char *const ids[] = { NULL, "" };
+    for (size_t i = 0; i < 2; i++) {
+        struct buf out = { 0 };
+        pass_forged(AR "; none\r\n\r\n", ids[i], 7, &out);
+        cr_expect_str_eq(buf_text(&out), AR "; none\r\n\r\n");
+        buf_fini(&out);
+    }
+}
+
+Test(header_scan, a_name_behind_endless_folds_does_not_cost_more_than_it_brings)
+{
+    struct buf in = { 0 }, out = { 0 };
+    buf_puts(&in, "Authentication-Results: (");
+    for (int i = 0; i < 30000; i++)
+        buf_puts(&in, "\r\n (");
+    buf_puts(&in, "\r\nA: b\r\n\r\n");
+    pass_forged(buf_text(&in), "mx.example.org", 1000, &out);
+    cr_expect_str_eq(buf_text(&out), "A: b\r\n\r\n");
+    buf_fini(&in);
+    buf_fini(&out);
+}
+
 /* ------------------------------------------------------------ the fields we add */
 
 static const struct trace plain = {
