@@ -22,7 +22,8 @@ static void put_nibbles(char out[DNS_NAME_MAX], const struct ip *ip)
 static bool append(char out[DNS_NAME_MAX], struct span tail)
 {
     size_t len = strlen(out);
-    if (len + tail.len >= DNS_NAME_MAX || len + tail.len > HOSTNAME_MAX)
+    _Static_assert(HOSTNAME_MAX < DNS_NAME_MAX, "a name and its NUL");
+    if (len + tail.len > HOSTNAME_MAX)
         return false;
     for (size_t i = 0; i < tail.len; i++)
         out[len + i] = ascii_lower(tail.at[i]);

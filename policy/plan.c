@@ -221,7 +221,7 @@ void plan_compile(struct rules_list *out, struct span text, const struct plan_co
 
 static bool protects(const struct rule *rule)
 {
-    enum verdict (*const checks[])(struct eval *, const struct rule *) = {
+    static enum verdict (*const checks[])(struct eval *, const struct rule *) = {
         check_unauth_destination, check_defer_unauth_destination, check_reject, check_defer,
         check_defer_if_permit,
     };

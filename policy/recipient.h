@@ -48,10 +48,10 @@ enum map_result recipient_resolve(const struct domains *d, const struct map_read
                                   struct span address, struct arena *memory,
                                   struct resolved *out);
 
-/* Looks the address up under its keys of spec 3.7; *value gets what was found, *matched tells
+/* Looks the address r up under its keys of spec 3.7; *value gets what was found, *matched tells
  * whether the key held the extension. */
 enum map_result recipient_find(const struct domains *d, const struct map_list *list,
-                               const struct map_reader *reader, const struct resolved *address,
+                               const struct map_reader *reader, const struct resolved *r,
                                struct buf *value, bool *with_extension);
 
 /* Is there such a user? MAP_FOUND: *out says. */

@@ -53,7 +53,7 @@ const char *ip_text(const struct ip *ip, char text[IP_TEXT_MAX])
 {
     if (ip->family == 0
         || inet_ntop(ip->family == 6 ? AF_INET6 : AF_INET, ip->bytes, text, IP_TEXT_MAX) == NULL)
-        return strcpy(text, "unknown");
+        memcpy(text, "unknown", sizeof "unknown");
     return text;
 }
 

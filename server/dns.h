@@ -36,7 +36,7 @@ struct dns *dns_new(uv_loop_t *loop, const struct params *params, const char **e
  * turns. */
 void dns_free(struct dns *dns);
 
-void dns_ask(struct dns *dns, enum fact_kind kind, struct span name, dns_callback *callback,
+void dns_ask(struct dns *dns, enum fact_kind kind, struct span text, dns_callback *callback,
              void *arg);
 void dns_get_counts(const struct dns *dns, struct dns_counts *out);
 

@@ -79,7 +79,8 @@ void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_rep
 static void lower_name(const char *name, char lower[16])
 {
     size_t i = 0;
-    for (; name[i] != '\0' && i < 15; i++)
+    /* cppcheck-suppress arrayIndexOutOfBoundsCond ; names end before that */
+    for (; i < 15 && name[i] != '\0'; i++)
         lower[i] = ascii_lower(name[i]);
     lower[i] = '\0';
 }

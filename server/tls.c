@@ -210,6 +210,7 @@ static SSL_CTX *context_for(struct tls_config *tls, const char *name)
     for (struct chain_set *set = tls->first; set != NULL; set = set->next)
         if (name != NULL && set->server_name != NULL && name_matches(set->server_name, n))
             return set->ctx;
+    ENSURE(tls->first != NULL); /* there is no TLS without a default certificate */
     return tls->first->ctx;
 }
 
