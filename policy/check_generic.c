@@ -57,7 +57,8 @@ enum verdict check_plaintext_session(struct eval *e, const struct rule *r)
     (void)r;
     if (e->in->is_tls)
         return VERDICT_DUNNO;
-    return eval_reject(e, 450, "4.7.1", "Session encryption is required");
+    return eval_reject(e, e->policy->params->plaintext_reject_code, "4.7.1",
+                       "Session encryption is required");
 }
 
 enum verdict check_class(struct eval *e, const struct rule *r)
@@ -65,12 +66,12 @@ enum verdict check_class(struct eval *e, const struct rule *r)
     return eval_rules(e, r->sub);
 }
 
-/* The pause itself is a fact: it has to be waited for, once for each time the list gets here. */
+/* The pause itself is a fact: it has to be waited for, once for each time the list gets here.
+ * Its number tells it from the other pauses of the run. */
 enum verdict check_sleep(struct eval *e, const struct rule *r)
 {
     char text[64];
-    int n = snprintf(text, sizeof text, "%llu %s %d", (unsigned long long)r->number,
-                     list_parameters[e->list], e->depth);
+    int n = snprintf(text, sizeof text, "%llu %d", (unsigned long long)r->number, ++e->sleeps);
     const struct fact *slept = eval_need(e, FACT_SLEEP, SCOPE_RCPT, NULL,
                                          span_make(text, (size_t)n));
     return slept != NULL ? VERDICT_DUNNO : VERDICT_PENDING;

@@ -414,8 +414,6 @@ enum verdict eval_rules(struct eval *e, const struct rules_list *rules)
         const struct rule *rule = &rules->rules[i];
         if (e->out->is_discard)
             break;
-        if (e->out->raised.code != 0 && e->defer_if_reject.code != 0)
-            break; /* whatever follows, the answer is "later" */
         if (rule->is_warned && e->warn_depth == 0)
             e->warn_depth = depth;
         verdict = run_rule(e, rule);
@@ -423,6 +421,8 @@ enum verdict eval_rules(struct eval *e, const struct rules_list *rules)
             e->warn_depth = 0;
         if (verdict == VERDICT_PENDING && rule->row->wants != NULL)
             look_ahead(e, rules, i);
+        if (e->out->raised.code != 0 && e->defer_if_reject.code != 0)
+            break; /* whatever follows in this list, the answer is "later" */
     }
     e->rule = outer;
     e->depth--;

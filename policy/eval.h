@@ -83,6 +83,7 @@ struct eval {
     const struct rule *rule;  /* the one at work */
     struct smtp_reply defer_if_reject;
     int depth, warn_depth; /* spec 1.3: recursion, warn_level */
+    int sleeps;            /* pauses so far */
     bool rcpt_is_checked, sender_is_checked;
     bool is_sender_resolved, is_recipient_resolved;
     struct resolved sender, recipient; /* see eval_sender(), eval_recipient() */

@@ -23,7 +23,7 @@ enum fact_kind {
     FACT_TXT,    /* text: name; records: text, strings joined */
     FACT_MAP,    /* object: struct map; text: key; value: what was found */
     FACT_POLICY, /* object: struct policy_server; text: the request; value: the action */
-    FACT_SLEEP,  /* text: "SECONDS place" */
+    FACT_SLEEP,  /* text: "SECONDS NUMBER": the NUMBER-th pause of the run */
     FACT_GREYLIST, /* text: "WHO/SENDER/RECIPIENT<TAB>CLIENT"; value: greylist_print()'s */
     FACT_GREET,      /* text: MS to wait; value: "quiet", or "talked BYTES MS TEXT" */
     FACT_REMEMBERED, /* text: "greet ADDRESS"; found: remembered */
