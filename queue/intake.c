@@ -91,6 +91,8 @@ void intake_spill(struct intake *in)
         in->error = open_file(in);
     if (in->error == 0)
         in->error = fd_write_all(in->fd, in->piece.at, in->piece.len);
+    if (in->error == -EDQUOT) /* of the file system: nobody's mailbox is full */
+        in->error = -ENOSPC;
     in->file_bytes += in->piece.len;
     buf_clear(&in->piece);
 }

@@ -185,10 +185,11 @@ static void name_file(struct maildir_item *item)
                  (unsigned long long)item->size_bytes);
 }
 
-/* After each step: take back what is there on failure, keep nothing open if frugal. */
+/* After each step: take back what is there on failure, keep nothing open if frugal. All Maildirs
+ * have one owner, so that a quota of the file system is a full disk, not somebody's mailbox. */
 static void end_step(struct maildir_item *item, int result)
 {
-    item->result = result;
+    item->result = result == -EDQUOT && !item->is_over_quota ? -ENOSPC : result;
     if (result != 0)
         maildir_abort(item);
     if (result != 0 || item->is_frugal)
@@ -203,6 +204,7 @@ void maildir_write(struct maildir_item *item)
     int rc = open_or_make(item);
     if (rc == 0)
         rc = quota_check(item->new_fd, item->size_bytes, &item->has_quota);
+    item->is_over_quota = rc == -EDQUOT && item->has_quota;
     if (rc == 0)
         rc = write_file(item);
     if (rc == 0 && item->is_frugal) {

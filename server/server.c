@@ -354,6 +354,7 @@ static int prepare(struct server *server)
     const struct params *p = &server->config->params;
     const char *error, *path;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* past a limit on file sizes: EFBIG, for one message */
     umask(077);
     size_thread_pool(p);
     int rc = privilege_make_directories(p, &path);
