@@ -404,53 +404,8 @@ class UnixSocket(ProcessTest):
         self.assertEqual([strip_trace(m) for m in server.mails("you")], [LARGE])
 
 
-class Crash(ProcessTest):
-    def test_kill_in_mid_message_loses_nothing_acknowledged(self):
-        """Eight clients send without end; SIGKILL; what got its 250 is there, whole; what is
-        in tmp/ is swept or on its way out."""
-        server = Postern()
-        with server:
-            for round_number in range(5):
-                acknowledged, is_over = [], threading.Event()
-                threads = [threading.Thread(target=self.send_until, args=(
-                    server, "%d.%d" % (round_number, n), acknowledged, is_over))
-                    for n in range(8)]
-                for thread in threads:
-                    thread.start()
-                wait_for(lambda a=acknowledged: len(a) > 40, "forty mails", 30)
-                server.kill()
-                is_over.set()
-                for thread in threads:
-                    thread.join()
-                bodies = {strip_trace(mail) for mail in server.mails("you")}
-                missing = [name for name in acknowledged if self.body(name) not in bodies]
-                self.assertEqual(missing, [])
-                self.assertTrue(all(body == self.body(self.name_of(body)) for body in bodies))
-                began = time.monotonic()
-                server.start()
-                self.assertLess(time.monotonic() - began, 3)
-                self.assertEqual(list((server.dir / "spool" / "tmp").iterdir()), [])
-
-    @staticmethod
-    def body(name):
-        size = 100 if sum(map(ord, name)) % 2 else 300000
-        return b"Subject: %s\r\n\r\n%s\r\n" % (name.encode(), (b"x" * 70 + b"\r\n") * (size // 72))
-
-    @staticmethod
-    def name_of(body):
-        return re.match(rb"Subject: ([\d.]+)\r\n", body).group(1).decode()
-
-    def send_until(self, server, prefix, acknowledged, is_over):
-        try:
-            with server.connect() as smtp:
-                smtp.command("EHLO x")
-                for number in range(10000):
-                    name = "%s.%d" % (prefix, number)
-                    if is_over.is_set() or smtp.message(self.body(name)).code != 250:
-                        return
-                    acknowledged.append(name)
-        except (OSError, AssertionError, IndexError):
-            return
+class Leavings(ProcessTest):
+    """What a crash or a client leaves. Kills themselves: crash/test_kill.py."""
 
     def test_the_spool_is_swept_at_the_start(self):
         server = Postern()

@@ -1,0 +1,119 @@
+"""What the crash tests share: messages that are known by their names, a look at what is in the
+Maildirs, and the tracer (tracer.c), which stands between the server and the kernel.
+
+A message's bytes follow from its name, so that whatever lies in a Maildir tells by itself whether
+it is whole."""
+import contextlib
+import errno
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "peer"))
+from harness import Postern, strip_trace  # noqa: E402
+
+TRACER = os.environ.get("TRACER", "tracer")
+BOXES = ("a", "b", "c")
+SETTINGS = {
+    "virtual_mailbox_maps": "inline:{ %s }" % " ".join(
+        "{%s@example.org=%s/}" % (box, box) for box in BOXES),
+    "message_size_limit": "0",
+    "smtpd_error_sleep_time": "0",
+    "smtpd_hard_error_limit": "1000",
+}
+SMALL, SPILLED = 300, 200000  # over 64 KiB a message lies in the spool
+
+
+def body(name):
+    """NAME is PREFIX-SIZE, and the body is of about that size."""
+    size = int(name.rsplit("-", 1)[1])
+    line = ("%s " % name * 70)[:70].encode() + b"\r\n"
+    return b"Subject: %s\r\n\r\n" % name.encode() + line * max(1, size // len(line))
+
+
+def in_memory():
+    """From here on servers have their files in memory, if they can: for tests that look at the
+    order of calls and at files, for which a disk that really syncs is only slow."""
+    if os.access("/dev/shm", os.W_OK | os.X_OK):
+        tempfile.tempdir = "/dev/shm"
+
+
+class Damage(Exception):
+    """Something half done lies where a reader can see it."""
+
+
+def stored(server, boxes=BOXES):
+    """{box: {name: count}} of what is in new/; Damage if any of it is not whole."""
+    found = {}
+    for box in boxes:
+        found[box] = {}
+        for path in server.files(box):
+            try:
+                text = path.read_bytes()
+            except FileNotFoundError:  # taken back: its message was refused
+                continue
+            content = strip_trace(text)
+            match = re.match(rb"Subject: ([\w.]+-\d+)\r\n", content)
+            if not match or content != body(match[1].decode()):
+                raise Damage("%s: %d bytes: %r" % (path, len(text), text[:300]))
+            if b"Delivered-To: %s@example.org\r\n" % box.encode() not in text:
+                raise Damage("%s belongs to somebody else: %r" % (path, text[:300]))
+            name = match[1].decode()
+            found[box][name] = found[box].get(name, 0) + 1
+    return found
+
+
+def send(smtp, name, boxes, by_bdat):
+    """One transaction; the code of the reply at its end, 0 if the server went away."""
+    rcpts = ["%s@example.org" % box for box in boxes]
+    try:
+        reply = (smtp.bdat(body(name), 30000, rcpts=rcpts) if by_bdat
+                 else smtp.message(body(name), rcpts=rcpts))
+        return reply.code
+    except (OSError, AssertionError, IndexError, ValueError):
+        return 0
+
+
+class Tracer:
+    """Watches a server that runs. lines: what it said, without "ready"."""
+
+    def __init__(self, server, *task):
+        self.process = subprocess.Popen(
+            [TRACER, str(server.process.pid), str(server.dir), *map(str, task)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines = []
+        if self.process.stdout.readline() != "ready\n":
+            words = self.process.stderr.read()
+            if self.process.wait() == 77:
+                raise unittest.SkipTest(words.strip())
+            raise AssertionError(words)
+
+    def stop(self):
+        """Lets the server go; what was said."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.lines, _ = self.process.communicate()
+        self.lines = self.lines.splitlines()
+        return self.lines
+
+
+@contextlib.contextmanager
+def traced(server, *task):
+    tracer = Tracer(server, *task)
+    try:
+        yield tracer
+    finally:
+        tracer.stop()
+
+
+def number(name):
+    return getattr(errno, name)
+
+
+def count(default, variable):
+    """How often: by the environment, for runs longer than a test's."""
+    return int(os.environ.get(variable, default))
