@@ -22,7 +22,7 @@ static void put_nibbles(char out[DNS_NAME_MAX], const struct ip *ip)
 static bool append(char out[DNS_NAME_MAX], struct span tail)
 {
     size_t len = strlen(out);
-    _Static_assert(HOSTNAME_MAX < DNS_NAME_MAX, "a name and its NUL");
+    _Static_assert((int)HOSTNAME_MAX < (int)DNS_NAME_MAX, "a name and its NUL");
     if (len + tail.len > HOSTNAME_MAX)
         return false;
     for (size_t i = 0; i < tail.len; i++)
