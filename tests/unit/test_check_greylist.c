@@ -3,7 +3,8 @@
 #include "verdicts.h"
 
 #define GREY  RECIPIENT "check_greylist"
-#define ID    "GREYLIST ptr:ok.test/s@ok.test/alice@example.org\tptr:ok.test = "
+#define NO_SPF "TXT ok.test = -\n"
+#define ID    NO_SPF "GREYLIST ptr:ok.test/s@ok.test/alice@example.org\tptr:ok.test = "
 #define MX    "name=mx.ok.test"
 #define NET   "GREYLIST 192.0.2.0/24/s@ok.test/alice@example.org\t192.0.2.10 = "
 
@@ -11,17 +12,19 @@ static const struct verdict_case cases[] = {
     { "passed before", GREY, MX, ID "pass", "ok" },
     { "a proven client", GREY, MX, ID "known", "ok" },
     { "allowed by hand", GREY, MX, ID "allowed", "ok" },
-    { "must be asked", GREY, MX, "", "needs GREYLIST ptr:ok.test/s@ok.test/alice@example.org\tptr:ok.test" },
+    { "must be asked", GREY, MX, "TXT ok.test = -", "needs GREYLIST ptr:ok.test/s@ok.test/alice@example.org\tptr:ok.test" },
     { "nobody knows", GREY, MX, ID "?", "ok | general: the greylist cannot answer: the rule is passed over" },
     { "rubbish", GREY, MX, ID "soon", "ok | general: the greylist cannot answer: the rule is passed over" },
-    { "without a name by network", GREY, "name=-", NET "pass", "ok" },
-    { "an unconfirmed name is none", GREY, "name=! reverse=good.client.test", NET "pass", "ok" },
-    { "one handed out by the dozen is none", GREY, "name=192-0-2-10.dyn.ok.test", NET "pass", "ok" },
+    { "without a name by network", GREY, "name=-", NO_SPF NET "pass", "ok" },
+    { "an unconfirmed name is none", GREY, "name=! reverse=good.client.test", NO_SPF NET "pass", "ok" },
+    { "one handed out by the dozen is none", GREY, "name=192-0-2-10.dyn.ok.test", NO_SPF NET "pass", "ok" },
+    { "SPF says whose it is", GREY, MX, "TXT ok.test = \"v=spf1 ip4:192.0.2.10 -all\"\n"
+      "GREYLIST spf:ok.test/s@ok.test/alice@example.org\tspf:ok.test = pass", "ok" },
     { "always by network", GREY "\ngreylist_key = network", "", NET "pass", "ok" },
     { "always by address", GREY "\ngreylist_key = address", "",
       "GREYLIST 192.0.2.10/32/s@ok.test/alice@example.org\t192.0.2.10 = pass", "ok" },
     { "the address that mail will have", GREY, MX " to=ALICE+x@Example.ORG from=S+tag@OK.test",
-      "GREYLIST ptr:ok.test/s@ok.test/alice+x@example.org\tptr:ok.test = pass", "ok" },
+      NO_SPF "GREYLIST ptr:ok.test/s@ok.test/alice+x@example.org\tptr:ok.test = pass", "ok" },
 
     /* not asked */
     { "the null sender", GREY, "from=", "", "ok" },
