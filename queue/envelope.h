@@ -27,6 +27,9 @@ enum rcpt_state {
     RCPT_DONE,   /* nothing: not written any more */
 };
 
+/* What a notification says about a recipient (RFC 3464 2.3.3). */
+enum dsn_action { DSN_NONE, DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED };
+
 struct envelope_rcpt {
     struct envelope_rcpt *next;
     struct span address, original; /* final; as the client gave it */
@@ -38,6 +41,7 @@ struct envelope_rcpt {
     int code;                      /* last result: reply code, 0: none yet */
     const char *enhanced, *text;   /* "4.2.2"; what was said; "": none */
     const char *relay;             /* who said it: "host[addr]:port", "virtual"; "": nobody */
+    enum dsn_action report;        /* in the notification at hand; not written */
 };
 
 struct envelope {
