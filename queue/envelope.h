@@ -42,6 +42,7 @@ struct envelope_rcpt {
     const char *enhanced, *text;   /* "4.2.2"; what was said; "": none */
     const char *relay;             /* who said it: "host[addr]:port", "virtual"; "": nobody */
     enum dsn_action report;        /* in the notification at hand; not written */
+    bool is_said;                  /* the last result is the backend's own word; not written */
 };
 
 struct envelope {

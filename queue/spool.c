@@ -101,9 +101,9 @@ static int make_file(const struct spool *s, const struct spool_change *c, const 
     return *is_made ? 0 : -errno;
 }
 
-static int copy_file(int out_fd, const struct body *body)
+static int copy_file(int out_fd, const struct body *body, uint64_t skip_bytes)
 {
-    off_t offset = 0;
+    off_t offset = (off_t)skip_bytes;
     while ((uint64_t)offset < body->size_bytes) {
         ssize_t n = sendfile(out_fd, body->fd, &offset,
                              (size_t)(body->size_bytes - (uint64_t)offset));
@@ -117,7 +117,7 @@ static int copy_file(int out_fd, const struct body *body)
 
 static bool is_moved(const struct spool_change *c)
 {
-    return c->body->fd >= 0 && c->body->has_head;
+    return c->body->fd >= 0 && c->body->has_head && c->skip_bytes == 0;
 }
 
 static int write_message(const struct spool *s, struct spool_change *c)
@@ -125,11 +125,11 @@ static int write_message(const struct spool *s, struct spool_change *c)
     if (is_moved(c))
         return 0;
     int rc = make_file(s, c, "msg", &c->msg_fd, &c->is_msg_made);
-    if (rc == 0)
+    if (rc == 0 && !c->body->has_head)
         rc = fd_write_all(c->msg_fd, c->head.at, c->head.len);
     if (rc != 0)
         return rc;
-    return c->body->fd >= 0 ? copy_file(c->msg_fd, c->body)
+    return c->body->fd >= 0 ? copy_file(c->msg_fd, c->body, c->skip_bytes)
                             : fd_write_all(c->msg_fd, c->body->memory.at, c->body->memory.len);
 }
 

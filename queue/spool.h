@@ -54,6 +54,7 @@ struct spool_change {
     struct span envelope;       /* create, update: its text; lent */
     struct span head;           /* create: in front of the body; lent */
     const struct body *body;    /* create: lent; a file that begins with the head is moved here */
+    uint64_t skip_bytes;        /* create: of such a file: what does not belong here; it is copied */
     const struct spool_change *after; /* NULL, or: only if that one succeeded */
     /* made */
     int result;

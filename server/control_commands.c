@@ -1,5 +1,6 @@
 #include "server/control_commands.h"
 #include "protocol/mem.h"
+#include "server/queue.h"
 #include "server/server.h"
 
 #include <stdlib.h>
@@ -88,6 +89,7 @@ static const struct {
     void (*run)(struct control_call *call);
 } commands[] = {
     { "greylist", run_greylist },
+    { "queue", queue_command },
 };
 
 bool control_run(struct control_call *call, const char *name)

@@ -1,34 +1,20 @@
 #include "server/deliver.h"
 #include "protocol/mem.h"
 #include "server/conn.h"
+#include "server/handoff.h"
 
 #include <stdlib.h>
-
-struct item {
-    struct lane_item item;
-    struct delivery *delivery;
-};
 
 static void run_batch(struct lane *lane, struct lane_item *batch)
 {
     struct commit *commits = NULL, **end = &commits;
     (void)lane;
     for (struct lane_item *i = batch; i != NULL; i = i->next) {
-        struct delivery *delivery = ((struct item *)(void *)i)->delivery;
-        *end = &delivery->commit;
-        end = &delivery->commit.next;
+        *end = ((struct deliver_item *)(void *)i)->commits;
+        while (*end != NULL)
+            end = &(*end)->next;
     }
-    *end = NULL;
     commit_run(commits);
-}
-
-static void on_done(struct loop *loop, struct lane_item *lane_item)
-{
-    struct item *item = (struct item *)(void *)lane_item;
-    struct smtpd *d = smtpd_delivered(&loop->services, item->delivery);
-    free(item);
-    if (d != NULL)
-        conn_resume(d->conn);
 }
 
 void deliver_init(struct lane *lane)
@@ -36,13 +22,40 @@ void deliver_init(struct lane *lane)
     lane_init(lane, run_batch, NULL);
 }
 
-void deliver_put(struct lane *lane, struct loop *loop, struct delivery *delivery)
+void deliver_commits(struct lane *lane, struct loop *loop, struct deliver_item *item,
+                     bool is_large)
 {
-    struct item *item = xcalloc(1, sizeof *item);
-    item->item.done = on_done;
-    item->delivery = delivery;
-    if (delivery->intake.fd >= 0)
+    if (is_large)
         lane_put_beside(lane, loop, &item->item);
     else
         lane_put(lane, loop, &item->item);
+}
+
+/* ------------------------------------------------------------ of a client that waits */
+
+struct waiting {
+    struct deliver_item item;
+    struct delivery *delivery;
+};
+
+static void on_done(struct loop *loop, struct lane_item *lane_item)
+{
+    struct waiting *w = (struct waiting *)(void *)lane_item;
+    struct smtpd *d = smtpd_delivered(&loop->services, w->delivery);
+    free(w);
+    if (d != NULL)
+        conn_resume(d->conn);
+}
+
+void deliver_put(struct lane *lane, struct loop *loop, struct delivery *delivery)
+{
+    if (delivery_needs_queue(delivery)) {
+        handoff_start(loop, delivery);
+        return;
+    }
+    struct waiting *w = xcalloc(1, sizeof *w);
+    w->item.item.done = on_done;
+    w->item.commits = &delivery->commit;
+    w->delivery = delivery;
+    deliver_commits(lane, loop, &w->item, delivery->intake.fd >= 0);
 }

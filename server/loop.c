@@ -1,5 +1,6 @@
 #include "server/loop.h"
 #include "protocol/mem.h"
+#include "queue/lmtp.h"
 #include "server/conn.h"
 #include "server/deliver.h"
 #include "server/listener.h"
@@ -283,6 +284,8 @@ void loop_drain(struct loop *loop)
 
 void loop_stop(struct loop *loop)
 {
+    lmtp_pool_free(loop->fetcher.lmtp); /* what was not delivered stays with us, or the client */
+    loop->fetcher.lmtp = NULL;
     while (loop->conns != NULL)
         conn_close(loop->conns, "server stopped");
 }

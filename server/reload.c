@@ -2,6 +2,7 @@
 #include "protocol/mem.h"
 #include "server/helper.h"
 #include "server/listener.h"
+#include "server/queue.h"
 #include "server/sandbox.h"
 #include "server/server.h"
 #include "server/tls.h"
@@ -92,6 +93,7 @@ static void apply(struct server *server, struct config *fresh)
     give_to_loops(server, fresh);
     config_release(server->config);
     server->config = config_hold(fresh);
+    queue_reload(server->queue);
     log_line(log, "master", 0, "reloaded -- configuration %s", fresh->file);
 }
 

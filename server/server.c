@@ -6,6 +6,7 @@
 #include "server/helper.h"
 #include "server/listener.h"
 #include "server/privilege.h"
+#include "server/queue.h"
 #include "server/reload.h"
 #include "server/tls.h"
 #include "policy/plan.h"
@@ -171,6 +172,7 @@ static void drain(struct server *server)
 {
     server->is_draining = true;
     control_close(server->control);
+    queue_drain(server->queue);
     log_line(&main_loop(server)->log, "master", 0, "terminating: no new connections");
     uv_timer_stop(&server->refresh);
     uv_timer_start(&server->refresh, on_drain_over, DRAIN_MS, 0);
@@ -185,6 +187,7 @@ static void run_all_ended(struct loop *loop, struct post *post)
     for (size_t i = 0; i < ARRAY_LEN(server->signals); i++)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     uv_close((uv_handle_t *)&server->refresh, NULL);
+    queue_close(server->queue);
     loop_close_handles(loop);
 }
 
@@ -225,22 +228,6 @@ static void notify_systemd(const char *state)
         sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)(void *)&address, size);
         close(fd);
     }
-}
-
-/* What an earlier life left half written was never acknowledged. */
-static void sweep_spool(const struct params *p)
-{
-    char *path = xprintf("%s/tmp", p->queue_directory);
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (dir == NULL && fd >= 0)
-        close(fd);
-    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;)
-        if (e->d_name[0] != '.')
-            unlinkat(fd, e->d_name, 0);
-    if (dir != NULL)
-        closedir(dir);
-    free(path);
 }
 
 static unsigned count_loops(const struct params *p)
@@ -382,7 +369,11 @@ static int prepare(struct server *server)
         fatal("cannot give up root", error);
         return EX_CONFIG;
     }
-    sweep_spool(p);
+    server->queue = queue_open(server, &error);
+    if (error != NULL) {
+        fatal(p->queue_directory, error);
+        return EX_CANTCREAT;
+    }
     server->control = control_open(main_loop(server), p->control_socket, &error);
     if (error != NULL) {
         fatal(p->control_socket, error);
@@ -425,6 +416,7 @@ int server_run(struct config *config)
                  config->listeners[i].text);
     log_flush(&main_loop(&server)->log);
     notify_systemd("READY=1");
+    queue_start(server.queue);
     run_loops(&server);
     log_line(&main_loop(&server)->log, "master", 0, "terminated");
     for (unsigned i = server.loop_count; i > 0; i--) {
@@ -433,6 +425,7 @@ int server_run(struct config *config)
     }
     clients_free(server.clients);
     lane_fini(&server.deliver_lane);
+    queue_free(server.queue);
     store_service_fini(&server.store);
     log_sink_close(server.log_sink);
     config_release(server.config);

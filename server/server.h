@@ -21,6 +21,7 @@ struct server {
     struct clients *clients;    /* owns; any thread */
     struct lane deliver_lane;   /* any thread */
     struct store_service store; /* any thread */
+    struct queue *queue;        /* owns: the spool; as its header says */
     struct loop *loops[LOOPS_MAX]; /* owns */
     unsigned loop_count;
     atomic_uint ended_count;    /* loops that are drained */

@@ -49,7 +49,8 @@ struct smtpd_services {
     void (*ask)(struct smtpd *d, const struct fact_key *key);
     /* Remembers a text for so long (FACT_REMEMBERED); may be NULL. */
     void (*remember)(struct smtpd *d, const char *text, int64_t ttl_ms);
-    /* Makes a delivery durable; smtpd_delivered() later, with or without its owner. */
+    /* Makes a delivery durable or hands it on, as delivery_needs_queue() has it; smtpd_delivered()
+     * later, with or without its owner. */
     void (*deliver)(struct smtpd_services *services, struct delivery *delivery);
     /* intake_spill() on a work thread; smtpd_spilled() later, with or without its owner. */
     void (*spill)(struct smtpd_services *services, struct delivery *delivery);
@@ -112,8 +113,8 @@ enum smtpd_need smtpd_next(struct smtpd *d, struct span *in, struct buf *out);
 
 void smtpd_learn(struct smtpd *d, const struct fact *fact);
 
-/* The delivery is durable or has failed; logs it, tells its owner if it still has one, and
- * frees it. Returns the owner, whose conversation can go on now; NULL: nobody waits. */
+/* The delivery is durable or has failed (delivery->end); logs it, tells its owner if it still has
+ * one, and frees it, unless it is_kept. Returns the owner, whose conversation can go on now; NULL: nobody waits. */
 struct smtpd *smtpd_delivered(struct smtpd_services *services, struct delivery *delivery);
 
 /* Some of the message is on disk. Returns the owner; NULL: nobody waits, the message is freed. */
@@ -150,7 +151,8 @@ void smtpd_take_body(struct smtpd *d, struct span body, struct span *in);
 void smtpd_commit(struct smtpd *d);
 void smtpd_run_end_of_data(struct smtpd *d); /* smtpd_verdict.c; then smtpd_deliver() */
 void smtpd_deliver(struct smtpd *d);
-void smtpd_add_targets(struct smtpd *d);
+void smtpd_add_targets(struct smtpd *d, const struct smtp_rcpt_params *dsn);
+void smtpd_new_queue_id(struct smtpd_services *services, char text[QUEUE_ID_MAX]);
 void smtpd_drop_message(struct smtpd *d);
 void smtpd_begin_message(struct smtpd *d);
 

@@ -4,7 +4,6 @@
 #include "server/clients.h"
 #include "server/smtpd.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,33 +11,45 @@
 /* ------------------------------------------------------------ recipients */
 
 /* Unique while this host's clock does not run backwards for long: microseconds, and the loop. */
-static void new_queue_id(struct smtpd *d)
+void smtpd_new_queue_id(struct smtpd_services *services, char text[QUEUE_ID_MAX])
 {
-    struct smtpd_services *services = d->services;
     uint64_t id = (uint64_t)services->wall_us(services);
     if (id <= services->last_id)
         id = services->last_id + 1;
     services->last_id = id;
-    snprintf(d->queue_id, sizeof d->queue_id, "%llX",
-             (unsigned long long)(id << 6 | (services->loop_index & 63)));
+    queue_id_print(id << 6 | (services->loop_index & 63), text);
+}
+
+/* What the spool and the next hops have to know of the transaction. */
+static void keep_transaction(struct smtpd *d)
+{
+    struct delivery *delivery = d->delivery;
+    delivery->mail = d->smtp.mail.params;
+    delivery->mail.envid = arena_span(&delivery->memory, d->smtp.mail.params.envid);
+    delivery->client = arena_text(&delivery->memory, span_of(smtpd_client(d)));
+    delivery->is_spool_first = !d->config->params.delivery_verdict;
 }
 
 void smtpd_begin_message(struct smtpd *d)
 {
     if (d->queue_id[0] != '\0')
         return;
-    new_queue_id(d);
+    smtpd_new_queue_id(d->services, d->queue_id);
     d->delivery = delivery_new(d->queue_id, d->smtp.mail.sender.address, d->mail_began_ms);
+    keep_transaction(d);
     smtpd_log(d, "smtpd", "%s: client=%s", d->queue_id, smtpd_client(d));
 }
 
-void smtpd_add_targets(struct smtpd *d)
+/* dsn: what the client wants to be told about the recipient at hand. */
+void smtpd_add_targets(struct smtpd *d, const struct smtp_rcpt_params *dsn)
 {
     smtpd_begin_message(d);
     for (const struct target *t = d->targets; t != NULL; t = t->next)
         delivery_add(d->delivery, &(struct delivery_rcpt){
                                       .address = t->address, .original = t->original,
-                                      .mailbox = t->mailbox, .transport = t->transport.name });
+                                      .mailbox = t->mailbox, .transport = t->transport.name,
+                                      .nexthop = t->transport.nexthop, .notify = dsn->notify,
+                                      .orcpt = dsn->orcpt });
     d->targets = NULL;
 }
 
@@ -102,12 +113,8 @@ static void lend(struct smtpd *d)
 
 static void spill(struct smtpd *d)
 {
-    struct buf head = { 0 };
-    struct intake *intake = &d->delivery->intake;
-    bool is_as_received = d->smtp.params->maildir_newline == NEWLINE_AS_RECEIVED;
-    if (intake->fd < 0 && is_as_received && delivery_single_head(d->delivery, &head))
-        intake_set_head(intake, &head);
-    buf_fini(&head);
+    d->delivery->is_hold = d->is_hold;
+    delivery_begin_file(d->delivery, d->smtp.params->maildir_newline == NEWLINE_LF);
     lend(d);
     d->services->spill(d->services, d->delivery);
 }
@@ -160,28 +167,6 @@ char *smtpd_room(struct smtpd *d, size_t *size)
 }
 
 /* ------------------------------------------------------------ the commit */
-
-static const struct {
-    int error;
-    struct smtp_reply reply;
-    const char *words; /* for the log */
-} failures[] = {
-    { EDQUOT, { 552, "5.2.2", "Mailbox is full" }, "mailbox is full" },
-    { ENOSPC, { 452, "4.3.1", "Insufficient system storage" }, "no space left" },
-    { EMFILE, { 451, "4.3.1", "Error: too many open files" }, "too many open files" },
-    { ENFILE, { 451, "4.3.1", "Error: too many open files" }, "too many open files" },
-    { 0, { 451, "4.3.0", "Error: mailbox cannot be written now" }, NULL },
-};
-
-static struct smtp_reply reply_for(int error, size_t count)
-{
-    size_t i = 0;
-    while (failures[i].error != 0 && failures[i].error != error)
-        i++;
-    if (error == EDQUOT && count > 1) /* not everybody's mailbox: they may come one by one */
-        return (struct smtp_reply){ 452, "4.2.2", "Error: a recipient's mailbox is full" };
-    return failures[i].reply;
-}
 
 static void refuse_message(struct smtpd *d, const struct smtp_reply *reply)
 {
@@ -270,16 +255,19 @@ void smtpd_deliver(struct smtpd *d)
     struct delivery *delivery = d->delivery;
     if (d->redirect != NULL && d->targets != NULL)
         delivery_clear(delivery);
-    smtpd_add_targets(d); /* of REDIRECT and BCC */
+    static const struct smtp_rcpt_params silent = { .notify = SMTP_NOTIFY_NEVER };
+    smtpd_add_targets(d, &silent); /* of REDIRECT and BCC: nobody asked to hear about them */
+    delivery->is_hold = d->is_hold;
     if (delivery->intake.error != 0) {
-        struct smtp_reply reply = reply_for(-delivery->intake.error, 1);
+        struct smtp_reply reply = delivery_failure(-delivery->intake.error, 1);
         refuse_message(d, &reply);
         return;
     }
     const char *base = arena_text(&delivery->memory, span_of(d->smtp.params->virtual_mailbox_base));
     log_message(d);
-    delivery_prepare(delivery, base, unique_name(d),
-                     d->smtp.params->maildir_newline == NEWLINE_LF);
+    if (!delivery_needs_queue(delivery))
+        delivery_prepare(delivery, base, unique_name(d),
+                         d->smtp.params->maildir_newline == NEWLINE_LF);
     lend(d);
     d->services->deliver(d->services, delivery);
 }
@@ -303,7 +291,7 @@ static void log_recipient(struct smtpd_services *services, const struct delivery
 static void log_result(struct smtpd_services *services, const struct delivery *delivery)
 {
     char failed[400];
-    const struct smtp_reply reply = reply_for(-delivery->commit.result, delivery->count);
+    const struct smtp_reply reply = delivery_failure(-delivery->commit.result, delivery->count);
     snprintf(failed, sizeof failed, "dsn=%s, status=%s (%s)", reply.enhanced,
              reply.code >= 500 ? "bounced" : "deferred", strerror(-delivery->commit.result));
     for (const struct delivery_rcpt *r = delivery->rcpts; r != NULL; r = r->next) {
@@ -314,21 +302,42 @@ static void log_result(struct smtpd_services *services, const struct delivery *d
     log_line(services->log, "qmgr", delivery->number, "%s: removed", delivery->queue_id);
 }
 
+static void answer_end(struct smtpd *d, const struct delivery *delivery)
+{
+    struct smtp_reply reply = delivery->reply;
+    switch (delivery->end) {
+    case DELIVERY_COMMITTED:
+        reply = delivery->commit.result == 0
+                    ? (struct smtp_reply){ .code = 250 }
+                    : delivery_failure(-delivery->commit.result, delivery->count);
+        break;
+    case DELIVERY_SPOOLED: reply.code = 250; break;
+    case DELIVERY_ANSWERED:
+        if (reply.code >= 400)
+            smtpd_log_reply(d, "END-OF-MESSAGE", &reply);
+        break;
+    }
+    if (reply.code < 400) {
+        clients_welcome(d->services->clients, &d->client_ip, d->smtp.params,
+                        d->services->now_ms);
+        answer_accepted(d, delivery->queue_id);
+    } else {
+        smtpd_answer(d, &reply);
+    }
+}
+
 struct smtpd *smtpd_delivered(struct smtpd_services *services, struct delivery *delivery)
 {
     struct smtpd *d = delivery->owner;
-    log_result(services, delivery);
+    if (delivery->end == DELIVERY_COMMITTED)
+        log_result(services, delivery);
+    delivery->owner = NULL;
     if (d != NULL) {
         d->delivery = NULL;
         d->is_lent = false;
-        if (delivery->commit.result == 0) {
-            clients_welcome(services->clients, &d->client_ip, d->smtp.params, services->now_ms);
-            answer_accepted(d, delivery->queue_id);
-        } else {
-            struct smtp_reply reply = reply_for(-delivery->commit.result, delivery->count);
-            smtpd_answer(d, &reply);
-        }
+        answer_end(d, delivery);
     }
-    delivery_free(delivery);
+    if (!delivery->is_kept)
+        delivery_free(delivery);
     return d;
 }

@@ -150,7 +150,7 @@ static void on_accepted(struct smtpd *d)
     if (d->run.in->stage >= STAGE_RCPT)
         keep_effects(d);
     if (d->run.in->stage == STAGE_RCPT)
-        smtpd_add_targets(d);
+        smtpd_add_targets(d, &d->smtp.rcpt.params);
     if (d->run.in->stage == STAGE_END_OF_DATA)
         smtpd_deliver(d);
     else
