@@ -12,6 +12,7 @@ int command_config(int argc, char **argv);
 int command_map(int argc, char **argv);
 int command_greylist(int argc, char **argv);
 int command_explain(int argc, char **argv);
+int command_queue(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 /* "-c FILE" and "--set name=value" in front of other words. */

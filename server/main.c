@@ -20,6 +20,8 @@ static const struct {
     { "greylist", command_greylist, "list [TEXT] | stats | allow | forget | expect ...",
       "the greylist, while the server runs or not" },
     { "map", command_map, "query TYPE:NAME KEY | make TYPE:FILE", "look up, or build, a table" },
+    { "queue", command_queue, "list [-j] | show | flush | hold | release | delete ...",
+      "the mail that waits, while the server runs or not" },
     { "version", command_version, "", "version and libraries" },
 };
 

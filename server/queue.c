@@ -712,12 +712,42 @@ static void on_gone(struct control_call *call)
     c->call = NULL;
 }
 
+struct every {
+    uint64_t *ids; /* owns */
+    size_t count;
+};
+
+static void add_every(void *context, struct queue_entry *e)
+{
+    struct every *every = context;
+    every->ids[every->count++] = e->id;
+}
+
+/* Orders change the schedule, so the ids are taken down first. */
+static void order_all(struct queue *q, size_t order, struct command *c)
+{
+    struct every every = { .ids = xcalloc(schedule_count(q->schedule).entries + 1,
+                                          sizeof *every.ids) };
+    schedule_each(q->schedule, &every, add_every);
+    for (size_t i = 0; i < every.count; i++) {
+        struct queue_entry *e = schedule_find(q->schedule, every.ids[i]);
+        if (e != NULL)
+            orders[order].run(q, e, c);
+    }
+    free(every.ids);
+}
+
 void queue_command(struct control_call *call)
 {
     struct queue *q = call->loop->server->queue;
     struct span rest = span_of(call->words), verb = span_next_word(&rest), word;
     struct command *c = xcalloc(1, sizeof *c);
     size_t i = 0;
+    if (span_equals(verb, SPAN_LITERAL("status"))) { /* is somebody there? */
+        free(c);
+        control_end(call, EX_OK);
+        return;
+    }
     while (i < ARRAY_LEN(orders) && !span_equals(verb, span_of(orders[i].name)))
         i++;
     *c = (struct command){ .call = call, .is_reading = true, .failed = i == ARRAY_LEN(orders) };
@@ -726,7 +756,9 @@ void queue_command(struct control_call *call)
     while (i < ARRAY_LEN(orders) && (word = span_next_word(&rest)).len > 0) {
         uint64_t id;
         struct queue_entry *e = queue_id_parse(word, &id) ? schedule_find(q->schedule, id) : NULL;
-        if (e != NULL)
+        if (span_equals(word, SPAN_LITERAL("all")))
+            order_all(q, i, c);
+        else if (e != NULL)
             orders[i].run(q, e, c);
     }
     c->is_reading = false;
