@@ -18,7 +18,7 @@ static const char *const sub_names[SUB_COUNT] = { "active", "hold", "msg", "tmp"
 
 struct spool {
     int fds[SUB_COUNT]; /* owns: the folders */
-    int dir_fd, lock_fd; /* owns */
+    int dir_fd; /* owns; holds the lock */
 };
 
 enum { NAME_BYTES = QUEUE_ID_MAX + 16, OPEN_CHANGES_MAX = 64 };
@@ -34,20 +34,14 @@ static int open_sub(struct spool *s, enum sub sub, enum spool_how how)
     return s->fds[sub] >= 0 ? 0 : -errno;
 }
 
-static int lock(struct spool *s)
-{
-    s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (s->lock_fd < 0 || flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
-        return -errno;
-    return 0;
-}
-
 int spool_open(const char *directory, enum spool_how how, struct spool **out)
 {
     struct spool *s = xmalloc(sizeof *s);
-    *s = (struct spool){ .fds = { -1, -1, -1, -1, -1 }, .lock_fd = -1 };
+    *s = (struct spool){ .fds = { -1, -1, -1, -1, -1 } };
     s->dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = s->dir_fd < 0 ? -errno : how == SPOOL_LOCKED ? lock(s) : 0;
+    int rc = s->dir_fd < 0 ? -errno : 0;
+    if (rc == 0 && how == SPOOL_LOCKED && flock(s->dir_fd, LOCK_EX | LOCK_NB) != 0)
+        rc = -errno;
     for (int sub = 0; sub < SUB_COUNT && rc == 0; sub++)
         rc = open_sub(s, (enum sub)sub, how);
     if (rc == 0 && how == SPOOL_LOCKED && fsync(s->dir_fd) != 0) /* the folders themselves */
@@ -73,7 +67,6 @@ void spool_close(struct spool *s)
         return;
     for (int sub = 0; sub < SUB_COUNT; sub++)
         close_fd(&s->fds[sub]);
-    close_fd(&s->lock_fd);
     close_fd(&s->dir_fd);
     free(s);
 }

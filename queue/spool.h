@@ -6,7 +6,7 @@
  *   active/ID       its envelope (envelope.h): something is still owed
  *   hold/ID         the same on hold: nothing is done until it is released
  *   corrupt/        what cannot be understood, under its name: ID.env, ID.msg. Never deleted by us
- *   lock            whoever holds a lock on it may change things: one server, or one command
+ * Whoever holds a lock on queue_directory itself may change things: one server, or one command.
  *
  * States, told apart by which files exist:
  *   msg   active  hold
