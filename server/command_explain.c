@@ -4,6 +4,7 @@
  * not asked (they would remember) unless --ask-policy says so, and nobody sleeps. */
 #include "policy/restriction.h"
 #include "protocol/mem.h"
+#include "protocol/text.h"
 #include "server/clients.h"
 #include "server/command.h"
 #include "server/fetch.h"
@@ -58,9 +59,15 @@ static const char *list_title(enum list_name list)
     return list < LIST_COUNT ? list_parameters[list] : "beside the lists";
 }
 
+/* Answers are a stranger's words: they must not move the cursor. */
 static void print_fact(const struct step_fact *f, int depth)
 {
-    printf("%*s%s = %s", depth * 4 + 8, "", f->question, f->answer);
+    struct buf text = { 0 };
+    text_escape(&text, span_of(f->question), SIZE_MAX);
+    buf_puts(&text, " = ");
+    text_escape(&text, span_of(f->answer), SIZE_MAX);
+    printf("%*s%s", depth * 4 + 8, "", buf_text(&text));
+    buf_fini(&text);
     if (f->source != NULL)
         printf("   (%s%s", f->source, f->took_ms > 0 ? "" : ")");
     if (f->source != NULL && f->took_ms > 0)

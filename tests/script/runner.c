@@ -569,7 +569,8 @@ static void key_as_words(const struct fact_key *key, struct buf *out)
         buf_putc(out, key->text.at[i] == '\t' ? ' ' : key->text.at[i]);
 }
 
-/* How each kind of fact is written in a script; the ANSWER is its value. */
+/* How each kind of fact is written in a script; the ANSWER is its value, that of a DNS question
+ * as fact_parse() reads it: "192.0.2.1, 192.0.2.2", "10 mx.test", "\"text\"". */
 static const struct {
     const char *name;
     enum fact_kind kind;
@@ -577,6 +578,12 @@ static const struct {
 } fact_kinds[] = {
     { "map", FACT_MAP, key_of_map }, /* TYPE:NAME KEY */
     { "probe", FACT_PROBE, key_as_words }, /* KIND:NEXTHOP SENDER RECIPIENT */
+    { "A", FACT_A, key_as_words },
+    { "AAAA", FACT_AAAA, key_as_words },
+    { "MX", FACT_MX, key_as_words },
+    { "PTR", FACT_PTR, key_as_words },
+    { "TXT", FACT_TXT, key_as_words },
+    { "greylist", FACT_GREYLIST, key_as_words }, /* WHO/SENDER/RECIPIENT CLIENT */
 };
 
 static void print_question(const struct fact_key *key, struct buf *out)
@@ -607,6 +614,19 @@ static enum fact_status status_of(struct span *answer)
     return FACT_FOUND;
 }
 
+static bool learn(struct run *r, struct span answer)
+{
+    struct buf value = { 0 };
+    enum fact_status status = status_of(&answer);
+    bool is_dns = status == FACT_FOUND && fact_kind_is_dns(r->drive.question.kind);
+    bool is_good = is_dns ? fact_parse(r->drive.question.kind, answer, &status, &value)
+                          : buf_add(&value, answer);
+    if (is_good)
+        drive_learn(&r->drive, status, buf_span(&value));
+    buf_fini(&value);
+    return is_good || fail(r, "malformed answer");
+}
+
 static bool step_ask(struct run *r, const char *text)
 {
     struct span rest = span_of(text);
@@ -623,11 +643,7 @@ static bool step_ask(struct run *r, const char *text)
                    || fail(r, "expected: ask %.*s\n       got: ask %s", (int)key.len, key.at,
                            buf_text(&got));
     buf_fini(&got);
-    if (is_good) {
-        enum fact_status status = status_of(&answer);
-        drive_learn(&r->drive, status, answer);
-    }
-    return is_good;
+    return is_good && learn(r, answer);
 }
 
 /* "ok" or the name of an error: 0 or -errno; 1 for anything else. */
