@@ -2,12 +2,12 @@
  * as facts; no network, no clock.
  *
  *   # comment; empty lines are skipped
- *   scenario TITLE               a new zone
- *   NAME TYPE VALUE              a record: A, AAAA, MX ("10 host"), PTR, TXT ("..." "..."), CNAME;
- *                                \xNN in names and texts; FAIL TYPE: such questions about it fail; FAIL: those
- *                                fail that have no answer here
+ *   scenario TITLE      a new zone
+ *   NAME TYPE VALUE     a record: A, AAAA, MX ("10 host"), PTR, TXT ("..." "..."), CNAME; \xNN in
+ *                       names and texts
+ *   NAME FAIL [TYPE]    questions of that type about it fail; without: those without an answer
  *   case TITLE | CLIENT | HELO | SENDER | RESULT [RESULT] | EXPLANATION
- *                                the last two fields as is; "-": no explanation; left out: any
+ *                       one of the results; "-": no explanation; left out: any
  *
  * Owns:   the zone of the scenario at hand.
  * Thread: the test's. */
