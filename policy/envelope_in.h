@@ -36,6 +36,7 @@ struct envelope_in {
     int tls_bits;
     struct smtp_reply raised; /* defer_if_permit of an earlier stage (delay_reject = no) */
     const char *date;     /* RFC 5322, of now */
+    int verify_poll_count; /* address_verify_poll_count */
     bool is_delay_told;   /* the transaction has its X-Greylist: header */
     int64_t now_ms;
     int64_t wall_s;       /* since the epoch */

@@ -7,6 +7,7 @@ const char *const fact_kind_names[FACT_KIND_COUNT] = {
     [FACT_MAP] = "MAP", [FACT_POLICY] = "POLICY", [FACT_SLEEP] = "SLEEP",
     [FACT_GREYLIST] = "GREYLIST", [FACT_GREET] = "GREET",
     [FACT_REMEMBERED] = "REMEMBERED", [FACT_PROBE] = "PROBE",
+    [FACT_VERIFY] = "VERIFY",
 };
 
 enum fact_kind fact_kind_find(struct span name)

@@ -28,6 +28,7 @@ enum fact_kind {
     FACT_GREET,      /* text: MS to wait; value: "quiet", or "talked BYTES MS TEXT" */
     FACT_REMEMBERED, /* text: "greet ADDRESS"; found: remembered */
     FACT_PROBE,  /* text: probe_key(); value: the next hop's answer, probe_answer() */
+    FACT_VERIFY, /* text: verify_key(); value: what is known, verify_answer_print() */
     FACT_KIND_COUNT
 };
 

@@ -295,3 +295,9 @@ bool policy_uses(const struct policy *policy, const char *restriction)
             return true;
     return false;
 }
+
+bool policy_verifies(const struct policy *policy)
+{
+    return policy_uses(policy, "reject_unverified_sender")
+           || policy_uses(policy, "reject_unverified_recipient");
+}

@@ -26,4 +26,7 @@ void plan_check_relay(const struct policy *policy, struct problems *problems);
 /* Does any list or class hold this restriction? (Access tables may name it all the same.) */
 bool policy_uses(const struct policy *policy, const char *restriction);
 
+/* Are addresses verified by probes? */
+bool policy_verifies(const struct policy *policy);
+
 #endif

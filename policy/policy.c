@@ -52,6 +52,7 @@ static void compile_domains(struct policy *policy, const struct policy_source *s
           "greylist_exempt_clients" },
         { &policy->spf_exempt_clients, p->spf_exempt_clients, "spf_exempt_clients" },
         { &policy->greet_exempt_clients, p->greet_exempt_clients, "greet_exempt_clients" },
+        { &policy->verify_networks, p->address_verify_networks, "address_verify_networks" },
         { &policy->greylist_exempt_recipients, p->greylist_exempt_recipients,
           "greylist_exempt_recipients" },
     };
@@ -134,6 +135,7 @@ static void compile_lists(struct policy *policy, const struct policy_source *sou
         plan_compile(&policy->lists[list], span_of(list_text(source->params, list)), &context);
     }
     plan_check_relay(policy, source->problems);
+    policy->verifies = policy_verifies(policy);
 }
 
 /* Lists that stand outside of restriction lists; the last one comes first. */

@@ -56,12 +56,14 @@ struct policy {
     struct match_list spf_exempt_clients;
     struct dnsbl *greylist_dnswl;     /* greylist_exempt_dnswl */
     struct match_list greet_exempt_clients;
+    struct match_list verify_networks; /* address_verify_networks */
     struct dnsbl *sites;              /* dns_list_sites */
     struct rules_list lists[LIST_COUNT];
     struct restriction_class *classes;
     size_t class_count;
     struct transport virtual_transport, local_transport, relay_transport, default_transport;
     struct map_list transport_maps, rbl_reply_maps;
+    bool verifies;                    /* some rule asks whether addresses exist */
     bool parents_without_dot;         /* smtpd_access_maps in parent_domain_matches_subdomains */
     struct dnsbl *dnsbls;             /* each list once, for the self-test */
     const char *expansion_filter;     /* smtpd_expansion_filter, its escapes undone */

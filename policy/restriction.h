@@ -78,6 +78,7 @@ enum verdict check_unknown_helo(struct eval *e, const struct rule *r);
 
 enum verdict check_non_fqdn_address(struct eval *e, const struct rule *r);
 enum verdict check_unknown_domain(struct eval *e, const struct rule *r);
+enum verdict check_unverified(struct eval *e, const struct rule *r);
 
 enum verdict check_unauth_destination(struct eval *e, const struct rule *r);
 enum verdict check_defer_unauth_destination(struct eval *e, const struct rule *r);

@@ -104,3 +104,27 @@ bool ip_parse_network(struct span text, struct ip *network, unsigned *prefix_bit
     *has_host_bits = !ip_equals(&masked, network);
     return true;
 }
+
+bool ip_is_public(const struct ip *ip)
+{
+    static const struct {
+        struct ip network;
+        unsigned bits;
+    } others[] = {
+        { { 4, { 0 } }, 8 },             { { 4, { 10 } }, 8 },
+        { { 4, { 100, 64 } }, 10 },      { { 4, { 127 } }, 8 },
+        { { 4, { 169, 254 } }, 16 },     { { 4, { 172, 16 } }, 12 },
+        { { 4, { 192, 0, 0 } }, 24 },    { { 4, { 192, 0, 2 } }, 24 },
+        { { 4, { 192, 88, 99 } }, 24 },  { { 4, { 192, 168 } }, 16 },
+        { { 4, { 198, 18 } }, 15 },      { { 4, { 198, 51, 100 } }, 24 },
+        { { 4, { 203, 0, 113 } }, 24 },  { { 4, { 224 } }, 3 },
+        { { 6, { 0 } }, 8 },             { { 6, { 0, 0x64, 0xff, 0x9b } }, 32 },
+        { { 6, { 1 } }, 8 },             { { 6, { 0x20, 0x01, 0x00 } }, 23 },
+        { { 6, { 0x20, 0x01, 0x0d, 0xb8 } }, 32 }, { { 6, { 0x20, 0x02 } }, 16 },
+        { { 6, { 0xfc } }, 6 },
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (ip_in_network(ip, &others[i].network, others[i].bits))
+            return false;
+    return ip->family != 0;
+}

@@ -35,6 +35,10 @@ struct ip ip_masked(const struct ip *ip, unsigned prefix_bits);
 /* 127/8, ::1. */
 bool ip_is_loopback(const struct ip *ip);
 
+/* Can it be somebody else's host on the Internet? Not private, link-local, multicast, reserved,
+ * documentation (RFC 6890), nor IPv6 that leads to IPv4 by translation. */
+bool ip_is_public(const struct ip *ip);
+
 /* ADDR or ADDR/LEN, IPv6 may stand in brackets. False on bad syntax; *has_host_bits tells a
  * network with bits set behind its prefix. */
 bool ip_parse_network(struct span text, struct ip *network, unsigned *prefix_bits,

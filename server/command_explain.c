@@ -197,6 +197,8 @@ static void ask(struct smtpd *d, const struct fact_key *key)
         learn(d, key, FACT_FOUND, key->kind == FACT_GREET ? "quiet" : "", "skipped");
     } else if (key->kind == FACT_REMEMBERED) {
         learn(d, key, FACT_NOT_FOUND, "", "not asked");
+    } else if (key->kind == FACT_VERIFY) {
+        learn(d, key, FACT_FOUND, "ok", "not asked");
     } else if (key->kind == FACT_PROBE && !x->options->asks_policy) {
         learn(d, key, FACT_TEMPFAIL, "", "not asked");
     } else if (key->kind == FACT_POLICY && !x->options->asks_policy) {

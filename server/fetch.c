@@ -5,6 +5,7 @@
 #include "server/policy_client.h"
 #include "server/probe.h"
 #include "server/tls.h"
+#include "server/verify.h"
 
 #include <stdlib.h>
 
@@ -192,6 +193,12 @@ static void free_tls(void *stream)
 static const struct lmtp_tls tls_of_next_hops = { begin_tls, read_tls, write_tls, is_tls_ready,
                                                   free_tls };
 
+static bool allows(void *context, const struct ip *ip)
+{
+    struct fetcher *fetcher = context;
+    return fetcher->allows != NULL && fetcher->allows(fetcher, ip);
+}
+
 static void file_begun(void *context)
 {
     struct fetcher *fetcher = context;
@@ -234,6 +241,8 @@ void fetch_fact(struct fetcher *fetcher, struct asker *asker, const struct fact_
         policy_client_ask(fetcher, q);
     else if (key->kind == FACT_PROBE)
         probe_ask(fetcher, q);
+    else if (key->kind == FACT_VERIFY)
+        verify_ask(fetcher, q);
     else if (key->kind == FACT_SLEEP)
         ask_clock(q);
     else if (is_stored(key->kind) && fetcher->ask_store != NULL)
@@ -251,7 +260,7 @@ const char *fetcher_init(struct fetcher *fetcher, uv_loop_t *uv, const struct pa
         return error;
     fetcher->lmtp = lmtp_pool_new(&(struct lmtp_outside){
         .uv = uv, .params = params, .loops = fetcher->loops, .context = fetcher,
-        .tls = &tls_of_next_hops, .resolve = resolve_host,
+        .tls = &tls_of_next_hops, .allows = allows, .resolve = resolve_host,
         .work_begun = file_begun, .work_done = file_done });
     return NULL;
 }
@@ -262,6 +271,7 @@ void fetcher_fini(struct fetcher *fetcher)
     policy_clients_free(fetcher);
     lmtp_pool_free(fetcher->lmtp); /* before the DNS: it waits for names */
     fetcher->lmtp = NULL;
+    verifier_free(fetcher->verifier);
     probe_cache_free(fetcher->probe_cache);
     tls_client_free(fetcher->tls);
     if (fetcher->dns != NULL)

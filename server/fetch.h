@@ -21,6 +21,10 @@ struct policy_client;
 struct probe_cache;
 struct question;
 struct tls_client;
+struct verifier;
+
+/* payload: what was remembered, empty if nothing was; lives during the call. */
+typedef void store_found(void *arg, bool is_good, struct span payload);
 
 struct fetcher {
     uv_loop_t *uv;
@@ -29,11 +33,19 @@ struct fetcher {
     struct lmtp_pool *lmtp;               /* owns: the loop's, for deliveries too (queue/lmtp.h) */
     struct probe_cache *probe_cache;      /* owns: see probe.h */
     struct tls_client *tls;               /* owns: towards next hops */
+    struct verifier *verifier;            /* owns: see verify.h */
     unsigned loops;                       /* that share the limits of next hops; 0: one */
     void (*work_begun)(struct fetcher *fetcher); /* a question is under way off the loop */
     void (*work_done)(struct fetcher *fetcher);
     /* FACT_GREYLIST, FACT_REMEMBERED; NULL: there is no store. */
     void (*ask_store)(struct fetcher *fetcher, struct question *q);
+    /* The store, for those who find out by themselves; found() once, perhaps before recall()
+     * returns. NULL: there is none. */
+    void (*recall)(struct fetcher *fetcher, const char *text, store_found *found, void *arg);
+    void (*remember)(struct fetcher *fetcher, const char *text, int64_t until_s,
+                     struct span payload);
+    /* May a host that a stranger has named have this address? NULL: no. */
+    bool (*allows)(struct fetcher *fetcher, const struct ip *ip);
     bool is_closing;
 };
 

@@ -175,7 +175,39 @@ static void remember(struct smtpd *d, const char *text, int64_t ttl_ms)
 {
     struct loop *loop = d->services->context;
     int64_t wall_s = wall_us(&loop->services) / 1000000;
-    store_service_remember(&loop->server->store, loop, text, wall_s + ttl_ms / 1000);
+    store_service_remember(&loop->server->store, loop, text, wall_s + ttl_ms / 1000,
+                           span_make("", 0));
+}
+
+static void recall_text(struct fetcher *fetcher, const char *text, store_found *found, void *arg)
+{
+    struct loop *loop = loop_of(fetcher);
+    store_service_find(&loop->server->store, loop, text, wall_us(&loop->services) / 1000000,
+                       found, arg);
+}
+
+static void remember_text(struct fetcher *fetcher, const char *text, int64_t until_s,
+                          struct span payload)
+{
+    struct loop *loop = loop_of(fetcher);
+    store_service_remember(&loop->server->store, loop, text, until_s, payload);
+}
+
+static bool is_own_address(const struct policy *policy, const struct ip *ip)
+{
+    for (size_t i = 0; i < policy->domains.own_ip_count; i++)
+        if (ip_equals(&policy->domains.own_ips[i], ip))
+            return true;
+    return false;
+}
+
+/* Nobody makes us talk to ourselves, or to what only we can reach. */
+static bool allows_address(struct fetcher *fetcher, const struct ip *ip)
+{
+    const struct policy *policy = loop_of(fetcher)->config->policy;
+    return match_list_host(&policy->verify_networks, &map_reader_direct, span_of(""), ip)
+               == MATCH_YES
+           || (ip_is_public(ip) && !is_own_address(policy, ip));
 }
 
 static void init_handles(struct loop *loop)
@@ -206,6 +238,9 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     loop->fetcher.work_begun = work_begun;
     loop->fetcher.work_done = work_done;
     loop->fetcher.ask_store = ask_store;
+    loop->fetcher.recall = recall_text;
+    loop->fetcher.remember = remember_text;
+    loop->fetcher.allows = allows_address;
     loop->fetcher.loops = server->loop_count;
     return fetcher_init(&loop->fetcher, &loop->uv, &config->params);
 }

@@ -115,7 +115,8 @@ static void test_lists(struct server *server)
 /* Is anything configured that has to be remembered? */
 static bool needs_store(const struct config *config)
 {
-    return config->params.greet_pause > 0 || policy_uses(config->policy, "check_greylist");
+    return config->params.greet_pause > 0 || policy_uses(config->policy, "check_greylist")
+           || config->policy->verifies;
 }
 
 static void on_refresh(uv_timer_t *timer)

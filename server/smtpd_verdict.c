@@ -2,6 +2,7 @@
  * recipient. Every refusal is logged here, once. */
 #include "policy/client_name.h"
 #include "policy/probe.h"
+#include "policy/verify.h"
 #include "protocol/mem.h"
 #include "protocol/text.h"
 #include "server/clients.h"
@@ -285,6 +286,23 @@ static enum verdict ask_next_hop(struct smtpd *d, struct eval *eval)
     return refuse_as_told(d, target, &said);
 }
 
+/* The address that our probes come from: others may probe it, and whatever they send there is
+ * thrown away (spec 1.4). */
+static bool is_probe_sender(const struct smtpd *d)
+{
+    int64_t now_s = d->services->wall_us(d->services) / 1000000;
+    return d->config->policy->verifies
+           && verify_is_sender(&d->config->params, d->in.recipient, now_s);
+}
+
+static void throw_away(struct smtpd *d)
+{
+    struct target *target = arena_alloc(&d->run.out.memory, sizeof *target);
+    target->address = target->original = d->in.recipient;
+    target->transport = (struct transport){ .kind = TRANSPORT_DISCARD, .name = "discard" };
+    d->targets = target;
+}
+
 /* The policy's verdict, and where the recipient's mail would go. */
 static enum verdict evaluate_rcpt(struct policy_run *run)
 {
@@ -295,6 +313,10 @@ static enum verdict evaluate_rcpt(struct policy_run *run)
     if (d->greet.action == GREET_ENFORCE) {
         run->out.reply = d->greet.reply;
         return VERDICT_REJECT;
+    }
+    if (is_probe_sender(d)) {
+        throw_away(d);
+        return VERDICT_PERMIT;
     }
     enum verdict verdict = policy_evaluate(run->policy, run->in, run->facts, &run->out);
     if (verdict == VERDICT_REJECT || verdict == VERDICT_PENDING || run->out.is_discard
@@ -450,6 +472,7 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
         .tls_protocol = d->tls_protocol, .tls_cipher = d->tls_cipher, .tls_sni = d->tls_sni,
         .tls_bits = d->tls_bits, .date = d->services->date(d->services),
         .is_delay_told = is_delay_told(d),
+        .verify_poll_count = s->params->address_verify_poll_count,
         .now_ms = d->services->now_ms,
         .wall_s = d->services->wall_us(d->services) / 1000000,
     };

@@ -31,6 +31,9 @@ struct job {
     char *text; /* owns */
     int64_t until_s;
     bool is_found;
+    struct buf payload; /* owns */
+    store_found *found; /* NULL: a question waits */
+    void *arg;
 };
 
 struct greylist_params store_greylist_params(const struct params *p)
@@ -93,30 +96,40 @@ static void run_command(struct store_service *s, struct store_command *c)
     c->rc = judge(s, c->rc);
 }
 
-/* A text with a time until which it counts; tag 'G'. */
+/* A text with a time until which it counts, and a payload behind that; tag 'G'. */
 static int run_recall(struct store_service *s, struct job *job)
 {
     struct store_key key;
+    char value[STORE_VALUE_MAX];
     int64_t until_s = 0;
-    size_t size;
+    size_t size = 0;
     store_key(s->store, 'G', span_of(job->text), &key);
     int rc = store_begin(s->store);
     if (rc != 0)
         return rc;
-    rc = store_get(s->store, &key, &until_s, sizeof until_s, &size);
+    rc = store_get(s->store, &key, value, sizeof value, &size);
     store_abort(s->store); /* nothing was written */
-    job->is_found = rc == 0 && size == sizeof until_s && until_s > job->now_s;
+    if (rc == 0 && size >= sizeof until_s)
+        memcpy(&until_s, value, sizeof until_s);
+    job->is_found = until_s > job->now_s;
+    if (job->is_found)
+        buf_append(&job->payload, value + sizeof until_s, size - sizeof until_s);
     return rc == STORE_NOT_FOUND ? 0 : rc;
 }
 
 static int run_remember(struct store_service *s, struct job *job)
 {
     struct store_key key;
+    char value[STORE_VALUE_MAX];
+    size_t len = job->payload.len < STORE_PAYLOAD_MAX ? job->payload.len : STORE_PAYLOAD_MAX;
+    memcpy(value, &job->until_s, sizeof job->until_s);
+    if (len > 0)
+        memcpy(value + sizeof job->until_s, job->payload.at, len);
     store_key(s->store, 'G', span_of(job->text), &key);
     int rc = store_begin(s->store);
     if (rc != 0)
         return rc;
-    rc = store_put(s->store, &key, &job->until_s, sizeof job->until_s);
+    rc = store_put(s->store, &key, value, sizeof job->until_s + len);
     if (rc == 0)
         return store_commit(s->store);
     store_abort(s->store);
@@ -301,17 +314,33 @@ void store_service_greylist(struct store_service *s, struct loop *loop, struct q
 
 /* ------------------------------------------------------------ what is remembered */
 
+static void free_text_job(struct job *job)
+{
+    buf_fini(&job->payload);
+    free(job->text);
+    free(job);
+}
+
 static void on_recalled(struct loop *loop, struct lane_item *item)
 {
     struct job *job = (struct job *)(void *)item;
-    struct question *q = job->question;
     enum fact_status status = job->rc != 0     ? FACT_TEMPFAIL
                               : job->is_found ? FACT_FOUND
                                               : FACT_NOT_FOUND;
     (void)loop;
-    free(job->text);
-    free(job);
-    question_answer(q, status, span_make("", 0), "store");
+    if (job->found != NULL)
+        job->found(job->arg, job->rc == 0, buf_span(&job->payload));
+    else
+        question_answer(job->question, status, span_make("", 0), "store");
+    free_text_job(job);
+}
+
+static struct job *new_recall(struct store_service *s, struct span text, int64_t wall_s)
+{
+    struct job *job = new_job(s, JOB_RECALL, on_recalled);
+    job->now_s = wall_s;
+    job->text = xprintf("%.*s", (int)text.len, text.at);
+    return job;
 }
 
 void store_service_recall(struct store_service *s, struct loop *loop, struct question *q,
@@ -321,29 +350,39 @@ void store_service_recall(struct store_service *s, struct loop *loop, struct que
         question_answer(q, FACT_TEMPFAIL, span_make("", 0), "store not open");
         return;
     }
-    struct job *job = new_job(s, JOB_RECALL, on_recalled);
+    struct job *job = new_recall(s, q->key.text, wall_s);
     job->question = q;
-    job->now_s = wall_s;
-    job->text = xprintf("%.*s", (int)q->key.text.len, q->key.text.at);
+    lane_put(&s->lane, loop, &job->item);
+}
+
+void store_service_find(struct store_service *s, struct loop *loop, const char *text,
+                        int64_t wall_s, store_found *found, void *arg)
+{
+    if (atomic_load(&s->state) != STORE_IS_OPEN) {
+        found(arg, false, span_make("", 0));
+        return;
+    }
+    struct job *job = new_recall(s, span_of(text), wall_s);
+    job->found = found;
+    job->arg = arg;
     lane_put(&s->lane, loop, &job->item);
 }
 
 static void on_remembered(struct loop *loop, struct lane_item *item)
 {
-    struct job *job = (struct job *)(void *)item;
     (void)loop;
-    free(job->text);
-    free(job);
+    free_text_job((struct job *)(void *)item);
 }
 
 void store_service_remember(struct store_service *s, struct loop *loop, const char *text,
-                            int64_t until_s)
+                            int64_t until_s, struct span payload)
 {
     if (atomic_load(&s->state) != STORE_IS_OPEN)
         return;
     struct job *job = new_job(s, JOB_REMEMBER, on_remembered);
     job->text = xstrdup(text);
     job->until_s = until_s;
+    buf_add(&job->payload, payload);
     lane_put(&s->lane, loop, &job->item);
 }
 

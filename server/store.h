@@ -18,6 +18,8 @@
 
 struct loop;
 
+enum { STORE_PAYLOAD_MAX = STORE_VALUE_MAX - 8 };
+
 enum store_state { STORE_IS_CLOSED, STORE_IS_OPENING, STORE_IS_OPEN, STORE_IS_DAMAGED };
 
 struct store_service {
@@ -51,7 +53,11 @@ void store_service_greylist(struct store_service *s, struct loop *loop, struct q
 void store_service_recall(struct store_service *s, struct loop *loop, struct question *q,
                           int64_t wall_s);
 void store_service_remember(struct store_service *s, struct loop *loop, const char *text,
-                            int64_t until_s);
+                            int64_t until_s, struct span payload);
+
+/* The same for others, with what was remembered (at most STORE_PAYLOAD_MAX bytes). */
+void store_service_find(struct store_service *s, struct loop *loop, const char *text,
+                        int64_t wall_s, store_found *found, void *arg);
 
 /* One step of a "postern greylist" command. done() gets the text; more steps while
  * !command->is_done. */

@@ -577,6 +577,7 @@ static const struct {
     void (*key)(const struct fact_key *key, struct buf *out);
 } fact_kinds[] = {
     { "map", FACT_MAP, key_of_map }, /* TYPE:NAME KEY */
+    { "verify", FACT_VERIFY, key_as_words }, /* ROUND TARGET ADDRESS */
     { "probe", FACT_PROBE, key_as_words }, /* KIND:NEXTHOP SENDER RECIPIENT */
     { "A", FACT_A, key_as_words },
     { "AAAA", FACT_AAAA, key_as_words },

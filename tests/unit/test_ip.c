@@ -199,3 +199,28 @@ Test(ip, networks_have_a_prefix_and_tell_about_host_bits)
         cr_expect_eq(has_host_bits, networks[i].has_host_bits, "%s", networks[i].text);
     }
 }
+
+Test(ip, what_is_somebody_elses)
+{
+    static const struct {
+        const char *text;
+        bool is_public;
+    } known[] = {
+        { "8.8.8.8", true },      { "9.255.255.255", true }, { "10.0.0.1", false },
+        { "100.64.0.1", false },  { "100.63.0.1", true },    { "127.1.1.1", false },
+        { "169.254.0.1", false }, { "172.15.0.1", true },    { "172.16.0.1", false },
+        { "172.32.0.1", true },   { "192.168.255.1", false }, { "198.18.0.1", false },
+        { "198.20.0.1", true },   { "0.0.0.0", false },      { "224.0.0.1", false },
+        { "255.255.255.255", false }, { "223.255.255.255", true }, { "::1", false },
+        { "::", false },          { "fe80::1", false },      { "fc00::1", false },
+        { "ff02::1", false },     { "2001:db8::1", false },  { "2001:4860::1", true },
+        { "2a00::1", true },      { "64:ff9b::7f00:1", false }, { "2002:7f00:1::", false },
+        { "::ffff:10.0.0.1", false }, { "::ffff:8.8.8.8", true },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        struct ip ip;
+        cr_assert(ip_parse(span_of(known[i].text), &ip), "%s", known[i].text);
+        cr_expect_eq(ip_is_public(&ip), known[i].is_public, "%s", known[i].text);
+    }
+    cr_expect_not(ip_is_public(&(struct ip){ 0 }));
+}
