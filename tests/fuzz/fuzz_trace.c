@@ -1,5 +1,6 @@
 /* The header section on its way through, and the fields we add to it. */
 #include "fuzz/fuzz.h"
+#include "protocol/auth_results.h"
 #include "protocol/trace.h"
 
 enum { LIMIT = 300 };
@@ -9,6 +10,7 @@ static void scan(struct fuzz *f, struct span text, struct buf *out)
     struct header_scan h;
     struct span piece;
     header_scan_init(&h, LIMIT);
+    h.authserv_id = "mx.test";
     while (fuzz_piece(f, &text, &piece)) {
         if (!h.is_done) {
             size_t used = header_scan_feed(&h, piece, out);
@@ -25,15 +27,24 @@ static void scan(struct fuzz *f, struct span text, struct buf *out)
 static bool is_header(struct span line)
 {
     size_t colon = span_find(line, ':');
-    struct span name = span_trim(span_make(line.at, colon));
+    struct span name = span_make(line.at, colon);
+    while (name.len > 0 && (name.at[name.len - 1] == ' ' || name.at[name.len - 1] == '\t'))
+        name.len--;
     for (size_t i = 0; i < name.len; i++)
         if (name.at[i] <= ' ' || name.at[i] > '~')
             return false;
     return colon < line.len && name.len > 0;
 }
 
-/* A reader must never see the Return-Path that the sender forged: not above the empty line, nor
- * the first line that is no header. */
+static bool is_ours(struct span line)
+{
+    struct span value = span_skip(line, span_find(line, ':') + 1);
+    return span_istarts(line, SPAN_LITERAL("authentication-results:"))
+           && auth_results_owner(value, SPAN_LITERAL("mx.test")) == AUTH_RESULTS_OURS;
+}
+
+/* A reader must never see the Return-Path that the sender forged, nor results in our name: not
+ * above the empty line, nor the first line that is no header. */
 static void check_headers(struct span text)
 {
     for (bool is_first = true; text.len > 0; is_first = false) {
@@ -43,7 +54,7 @@ static void check_headers(struct span text)
         bool is_mailbox = is_first && span_istarts(line, SPAN_LITERAL("From "));
         if (!is_more && !is_mailbox && !is_header(line))
             return;
-        ENSURE(!span_istarts(line, SPAN_LITERAL("return-path:")));
+        ENSURE(!span_istarts(line, SPAN_LITERAL("return-path:")) && !is_ours(line));
         text = span_skip(text, end + 1);
     }
 }
