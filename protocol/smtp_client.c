@@ -663,8 +663,10 @@ enum smtp_client_need smtp_client_next(struct smtp_client *c, struct span *in, s
     if (c->step == SMTP_CLIENT_HANDSHAKE && c->is_tls)
         send_hello(c, out);
     while (!steps[c->step].is_quiet) {
-        if (c->step == SMTP_CLIENT_ENVELOPE)
+        if (c->step == SMTP_CLIENT_ENVELOPE) {
             send_more(c, out);
+            end_if_answered(c, out); /* those who are left were left out */
+        }
         enum reply reply = read_reply(c, in);
         if (reply == REPLY_NONE)
             break;

@@ -265,6 +265,16 @@ static const struct row rows[] = {
                      ">QUIT\n",
       .results = "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|; "
                  "said 550 |no|MAIL FROM; said 550 |no|MAIL FROM" },
+    { "the last one was left out, and nobody is taken", .sender = "s@a",
+      .to = { "d@e", "\xc3\xbc@c" },
+      .script = SMTP "<250 ok\n>RCPT TO:<d@e>\n<550 no\n>RSET\n>QUIT\n",
+      .results = "said 550 |no|RCPT TO; "
+                 "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|" },
+    { "a question whose last one was left out", .sender = "s@a", .to = { "d@e", "\xc3\xbc@c" },
+      .is_question = true,
+      .script = SMTP "<250 ok\n>RCPT TO:<d@e>\n<250 ok\n>RSET\n>QUIT\n",
+      .results = "said 250 |ok|RCPT TO; "
+                 "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|" },
     { "the sender is UTF-8", .is_lmtp = true, .sender = "\xc3\xbc@c", .to = { "d@e" },
       .script = "<220 hi\n>LHLO me.test\n<250 peer\n>QUIT\n",
       .results = "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|" },
