@@ -1,6 +1,6 @@
 /* fuzz - what the fuzz targets have in common.
  * A target defines fuzz_one(), which is called with one input after another, and says with ENSURE
- * what must be true of it. A broken promise, a sanitizer's word, a leak and more than ten
+ * what must be true of it. A broken promise, a sanitizer's word, a leak and more than 25
  * seconds for one input are failures.
  * Input:  the first byte seeds everything that is left to chance (the sizes of pieces, what a
  *         question is answered), so that an input always does the same; the rest is the text.
