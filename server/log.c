@@ -53,6 +53,16 @@ static enum log_target target_of(const struct params *p)
                : LOG_TARGET_STDOUT;
 }
 
+/* $JOURNAL_STREAM names the journal's end by device and inode: it may be inherited by somebody
+ * whose output goes elsewhere. */
+static bool is_journal(const struct stat *st)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long dev, ino;
+    return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2
+           && dev == (unsigned long long)st->st_dev && ino == (unsigned long long)st->st_ino;
+}
+
 static const char *target_start(struct target *sink, const struct params *p)
 {
     enum log_target target = target_of(p);
@@ -67,8 +77,9 @@ static const char *target_start(struct target *sink, const struct params *p)
         sink->fd = open(p->maillog_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     if (sink->fd < 0)
         return strerror(errno);
-    sink->may_block = fstat(sink->fd, &st) != 0 || !S_ISREG(st.st_mode);
-    sink->is_journal = target == LOG_TARGET_STDOUT && getenv("JOURNAL_STREAM") != NULL;
+    bool is_known = fstat(sink->fd, &st) == 0;
+    sink->may_block = !is_known || !S_ISREG(st.st_mode);
+    sink->is_journal = target == LOG_TARGET_STDOUT && is_known && is_journal(&st);
     snprintf(sink->name, sizeof sink->name, "%s", p->syslog_name);
     if (gethostname(sink->host, sizeof sink->host - 1) != 0)
         snprintf(sink->host, sizeof sink->host, "localhost");

@@ -125,6 +125,7 @@ static void after_load(uv_work_t *request, int status)
     config_release(r->old);
     free(r);
     server->is_reloading = false;
+    notify_ready();
     if (server->is_reload_due && !server->is_draining)
         reload_begin(server);
     loop_work_done(server->loops[0]);
@@ -139,6 +140,7 @@ void reload_begin(struct server *server)
     r->server = server;
     r->old = config_hold(server->config);
     server->is_reloading = true;
+    notify_reloading();
     server->loops[0]->work_count++;
     uv_queue_work(&server->loops[0]->uv, &r->request, run_load, after_load);
 }

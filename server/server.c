@@ -172,6 +172,7 @@ static void on_drain_over(uv_timer_t *timer)
 static void drain(struct server *server)
 {
     server->is_draining = true;
+    notify_stopping();
     control_close(server->control);
     queue_drain(server->queue);
     log_line(&main_loop(server)->log, "master", 0, "terminating: no new connections");
@@ -189,6 +190,7 @@ static void run_all_ended(struct loop *loop, struct post *post)
         uv_close((uv_handle_t *)&server->signals[i], NULL);
     uv_close((uv_handle_t *)&server->refresh, NULL);
     queue_close(server->queue);
+    watchdog_close(&server->watchdog);
     loop_close_handles(loop);
 }
 
@@ -213,23 +215,6 @@ static void on_signal(uv_signal_t *signal, int number)
 }
 
 /* ------------------------------------------------------------ coming up */
-
-static void notify_systemd(const char *state)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const char *path = getenv("NOTIFY_SOCKET");
-    if (path == NULL || strlen(path) >= sizeof address.sun_path)
-        return;
-    memcpy(address.sun_path, path, strlen(path));
-    if (path[0] == '@')
-        address.sun_path[0] = '\0';
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)(void *)&address, size);
-        close(fd);
-    }
-}
 
 static unsigned count_loops(const struct params *p)
 {
@@ -416,8 +401,13 @@ int server_run(struct config *config)
         log_line(&main_loop(&server)->log, "master", 0, "listening on %s",
                  config->listeners[i].text);
     log_flush(&main_loop(&server)->log);
+<<<<<<< HEAD
     notify_systemd("READY=1");
     queue_start(server.queue);
+=======
+    watchdog_start(&server);
+    notify_ready();
+>>>>>>> 347465c (systemd: units, watchdog, reload and stop told; the journal stamps its own time)
     run_loops(&server);
     log_line(&main_loop(&server)->log, "master", 0, "terminated");
     for (unsigned i = server.loop_count; i > 0; i--) {

@@ -7,6 +7,7 @@
 #include "server/control.h"
 #include "server/lane.h"
 #include "server/loop.h"
+#include "server/notify.h"
 #include "server/sandbox.h"
 #include "server/store.h"
 
@@ -36,6 +37,7 @@ struct server {
     bool is_reloading, is_reload_due, is_refreshing, is_draining;
     const struct config *lists_tested; /* whose DNS lists were tested last; only compared */
     int64_t lists_tested_ms;
+    struct watchdog watchdog;
     uv_signal_t signals[3];
     uv_timer_t refresh;         /* tables, certificates, disk space; then the drain's limit */
 };
