@@ -1,11 +1,13 @@
 #include "server/log.h"
 #include "protocol/mem.h"
+#include "server/log_json.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -20,6 +22,7 @@ struct target {
     bool is_owned;    /* fd is ours to close */
     bool is_syslog;   /* one datagram a line, with priority */
     bool is_journal;  /* no time stamp */
+    bool is_json;
     bool may_block;   /* a pipe, terminal or socket: ask poll() before writing */
     char name[64];    /* syslog_name */
     char host[128];
@@ -27,6 +30,7 @@ struct target {
 
 struct log_sink {
     pthread_mutex_t mutex; /* guards target */
+    atomic_bool is_json;   /* target's, for whoever prepares a line */
     struct target target;
     unsigned long long pid;
 };
@@ -80,6 +84,7 @@ static const char *target_start(struct target *sink, const struct params *p)
     bool is_known = fstat(sink->fd, &st) == 0;
     sink->may_block = !is_known || !S_ISREG(st.st_mode);
     sink->is_journal = target == LOG_TARGET_STDOUT && is_known && is_journal(&st);
+    sink->is_json = p->log_format == LOG_FORMAT_JSON;
     snprintf(sink->name, sizeof sink->name, "%s", p->syslog_name);
     if (gethostname(sink->host, sizeof sink->host - 1) != 0)
         snprintf(sink->host, sizeof sink->host, "localhost");
@@ -92,6 +97,7 @@ struct log_sink *log_sink_open(const struct params *params, const char **error)
     struct log_sink *sink = xcalloc(1, sizeof *sink);
     *error = target_start(&sink->target, params);
     sink->pid = (unsigned long long)getpid();
+    atomic_init(&sink->is_json, sink->target.is_json);
     if (*error == NULL) {
         pthread_mutex_init(&sink->mutex, NULL);
         return sink;
@@ -110,6 +116,7 @@ const char *log_sink_reopen(struct log_sink *sink, const struct params *params)
     if (sink->target.is_owned)
         close(sink->target.fd);
     sink->target = fresh;
+    atomic_store(&sink->is_json, fresh.is_json);
     pthread_mutex_unlock(&sink->mutex);
     return NULL;
 }
@@ -132,7 +139,14 @@ void log_init(struct log *log, struct log_sink *sink)
 void log_fini(struct log *log)
 {
     log_flush(log);
+    buf_fini(&log->members);
     buf_fini(&log->lines);
+}
+
+void log_member(struct log *log, const char *name, struct span value)
+{
+    if (atomic_load(&log->sink->is_json))
+        json_member(&log->members, name, value);
 }
 
 /* Once a second is enough for the text of the time. */
@@ -163,6 +177,35 @@ static void put_prefix(struct log *log, struct buf *out, const char *component, 
     pthread_mutex_unlock(&log->sink->mutex);
 }
 
+/* Without the closing brace; to syslog behind its priority and name, as its readers want. */
+static void put_json(struct log *log, const char *component, uint64_t number, struct span text)
+{
+    struct timespec now;
+    struct buf *out = &log->lines;
+    clock_gettime(CLOCK_REALTIME, &now);
+    pthread_mutex_lock(&log->sink->mutex);
+    const struct target *to = &log->sink->target;
+    if (to->is_syslog)
+        buf_printf(out, "<%d>%s %s: ", FACILITY_MAIL * 8 + SEVERITY_INFO, stamp(log), to->name);
+    buf_puts(out, "{\"time\":");
+    json_time(out, &now);
+    json_member(out, "host", span_of(to->host));
+    json_member(out, "name", span_of(to->name));
+    pthread_mutex_unlock(&log->sink->mutex);
+    json_member(out, "component", span_of(component));
+    if (number != 0)
+        buf_printf(out, ",\"id\":%llu", (unsigned long long)number);
+    buf_add(out, buf_span(&log->members));
+    json_member(out, "text", text);
+    buf_putc(out, '}');
+}
+
+static void put_plain(struct log *log, const char *component, uint64_t number, struct span text)
+{
+    put_prefix(log, &log->lines, component, number);
+    buf_add(&log->lines, text);
+}
+
 void log_line(struct log *log, const char *component, uint64_t number, const char *format, ...)
 {
     char text[LOG_LINE_MAX];
@@ -173,8 +216,9 @@ void log_line(struct log *log, const char *component, uint64_t number, const cha
     size_t before = log->lines.len, len = n < 0 ? 0 : (size_t)n;
     if (len >= sizeof text)
         len = sizeof text - 1;
-    put_prefix(log, &log->lines, component, number);
-    buf_append(&log->lines, text, len);
+    bool is_json = atomic_load(&log->sink->is_json);
+    (is_json ? put_json : put_plain)(log, component, number, span_make(text, len));
+    buf_clear(&log->members);
     if (!buf_putc(&log->lines, '\n')) { /* the backlog is full: not even half a line stays */
         log->lines.len = before;
         log->lines.is_full = false;

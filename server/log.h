@@ -1,6 +1,7 @@
 /* log - every line the program writes (DESIGN: one event, one line, Postfix's words).
  * Shape:  "Mon DD HH:MM:SS host postern/smtpd[ID]: text"; to syslog and under a journal without
  *         the time. ID is the connection's number where lines belong to one, else the pid.
+ *         With log_format = json an object a line (log_json.h).
  * Order:  a struct log belongs to one loop and gathers its lines; log_flush() writes them with
  *         one system call, before the loop sleeps. The sink behind it is shared.
  * Bounds: a line is at most LOG_LINE_MAX bytes; lines that a stuck pipe cannot take are kept up
@@ -22,6 +23,7 @@ struct log_sink;
 struct log {
     struct log_sink *sink; /* lent */
     struct buf lines;      /* owns */
+    struct buf members;    /* owns: of the line to come, with log_format = json */
     uint64_t dropped;
     int64_t stamp_second;
     char stamp[32];
@@ -36,6 +38,10 @@ const char *log_sink_reopen(struct log_sink *sink, const struct params *params);
 
 void log_init(struct log *log, struct log_sink *sink);
 void log_fini(struct log *log);
+
+/* A member of the JSON object that the next line becomes; nothing in the other format. The value
+ * need not be escaped. */
+void log_member(struct log *log, const char *name, struct span value);
 
 /* component: "smtpd", "cleanup", "qmgr", "virtual", "master". number 0: the pid. */
 void log_line(struct log *log, const char *component, uint64_t number, const char *format, ...)

@@ -401,13 +401,9 @@ int server_run(struct config *config)
         log_line(&main_loop(&server)->log, "master", 0, "listening on %s",
                  config->listeners[i].text);
     log_flush(&main_loop(&server)->log);
-<<<<<<< HEAD
-    notify_systemd("READY=1");
     queue_start(server.queue);
-=======
     watchdog_start(&server);
     notify_ready();
->>>>>>> 347465c (systemd: units, watchdog, reload and stop told; the journal stamps its own time)
     run_loops(&server);
     log_line(&main_loop(&server)->log, "master", 0, "terminated");
     for (unsigned i = server.loop_count; i > 0; i--) {

@@ -138,6 +138,9 @@ const char *smtpd_client(const struct smtpd *d); /* "name[address]"; valid until
 void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
                       const char *reply);
 void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_reply *reply);
+/* Members for the line about one recipient; status is "dsn=2.0.0, status=sent (...)". */
+void smtpd_log_delivery(struct log *log, const char *queue_id, const struct delivery_rcpt *r,
+                        const char *status);
 void smtpd_log_disconnect(struct smtpd *d, const char *error);
 
 /* smtpd_verdict.c: decides s->ask; sets has_answer now or later. */

@@ -15,6 +15,8 @@ void smtpd_log(struct smtpd *d, const char *component, const char *format, ...)
     va_start(ap, format);
     vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
+    log_member(d->services->log, "client_name", span_of(d->smtp.peer.name));
+    log_member(d->services->log, "client_address", span_of(d->smtp.peer.address));
     log_line(d->services->log, component, d->number, "%s", text);
 }
 
@@ -52,6 +54,29 @@ static void add_envelope(struct smtpd *d, struct buf *line)
     }
 }
 
+/* The same for log_format = json. */
+static void add_members(struct smtpd *d, const char *action, const char *command,
+                        struct span reply)
+{
+    const struct smtp_session *s = &d->smtp;
+    struct log *log = d->services->log;
+    bool has_rcpt = s->verb == SMTP_VERB_RCPT || s->verb == SMTP_VERB_VRFY;
+    log_member(log, "queue_id", span_of(d->queue_id[0] != '\0' ? d->queue_id : "NOQUEUE"));
+    log_member(log, "event", span_of(action));
+    log_member(log, "command", span_of(command));
+    if (reply.len > 9 && reply.at[3] == ' ' && reply.at[5] == '.') { /* "554 5.7.1 ..." */
+        log_member(log, "code", span_next_word(&reply));
+        log_member(log, "dsn", span_next_word(&reply));
+    }
+    if (s->mail.is_open || s->verb == SMTP_VERB_MAIL)
+        log_member(log, "from", s->mail.sender.address);
+    if (has_rcpt || s->mail.rcpt_count == 1)
+        log_member(log, "to", has_rcpt ? s->rcpt.path.address : s->mail.rcpts->path.address);
+    log_member(log, "proto", span_of(smtp_session_protocol(s)));
+    if (s->helo != NULL)
+        log_member(log, "helo", span_of(s->helo));
+}
+
 void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
                       const char *reply)
 {
@@ -60,6 +85,7 @@ void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
                action, command, smtpd_client(d));
     text_escape(&line, span_of(reply), SMTP_REPLY_LINE_MAX);
     add_envelope(d, &line);
+    add_members(d, action, command, span_of(reply));
     smtpd_log(d, "smtpd", "%s", buf_text(&line));
     buf_fini(&line);
 }
@@ -74,6 +100,27 @@ void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_rep
     smtp_reply_print(&text, &said);
     smtpd_log_reject(d, "reject", command, buf_text(&text));
     buf_fini(&text);
+}
+
+/* What stands behind "key=", up to one of the ends. */
+static struct span value_behind(const char *text, const char *key, const char *ends)
+{
+    const char *at = strstr(text, key);
+    at = at != NULL ? at + strlen(key) : "";
+    return span_make(at, strcspn(at, ends));
+}
+
+void smtpd_log_delivery(struct log *log, const char *queue_id, const struct delivery_rcpt *r,
+                        const char *status)
+{
+    log_member(log, "queue_id", span_of(queue_id));
+    log_member(log, "event", SPAN_LITERAL("delivery"));
+    log_member(log, "to", r->address);
+    if (!span_equals(r->address, r->original))
+        log_member(log, "orig_to", r->original);
+    log_member(log, "relay", span_of(r->transport));
+    log_member(log, "dsn", value_behind(status, "dsn=", ","));
+    log_member(log, "status", value_behind(status, "status=", " "));
 }
 
 static void lower_name(const char *name, char lower[16])
