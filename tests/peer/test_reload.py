@@ -155,7 +155,7 @@ class Mistakes(ReloadTest):
 class Listeners(ReloadTest):
     def test_endpoints_come_and_go_without_disturbing_others(self):
         server = self.start()
-        first, second, path = server.port, free_port(), server.dir / "state" / "socket"
+        first, second, path = server.port, free_port(), server.dir / "data" / "socket"
         old = self.connect(server)
         server.write_config(listen="127.0.0.1:%d, 127.0.0.1:%d, unix:%s" % (first, second, path))
         self.reload(server)
