@@ -259,6 +259,16 @@ static const struct row rows[] = {
       .results = "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|; "
                  "said 250 |ok|end of DATA; "
                  "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|" },
+    { "the last recipient is left out, and nothing else is to be said", .sender = "s@a",
+      .to = { "d@e", "\xc3\xbc@c" },
+      .script = SMTP "<250 ok\n>RCPT TO:<d@e>\n<550 no\n>RSET\n>QUIT\n",
+      .results = "said 550 |no|RCPT TO; "
+                 "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|" },
+    { "the same for a question", .sender = "s@a", .to = { "d@e", "\xc3\xbc@c" },
+      .is_question = true,
+      .script = SMTP "<250 ok\n>RCPT TO:<d@e>\n<250 ok\n>RSET\n>QUIT\n",
+      .results = "said 250 |ok|RCPT TO; "
+                 "unable 553 5.6.7|SMTPUTF8 is required, but was not offered|" },
     { "MAIL is refused where one was left out", .is_lmtp = true, .sender = "s@a",
       .to = { "\xc3\xbc@c", "d@e", "f@g" },
       .script = PIPE ">RCPT TO:<d@e>\n>RCPT TO:<f@g>\n>DATA\n<550 no\n<503 x\n<503 x\n<503 x\n"
