@@ -317,6 +317,13 @@ void attempt_start(struct attempt *a)
     deliver_commits(&a->loop->server->deliver_lane, a->loop, &nothing->item, false);
 }
 
+void attempt_cancel(struct attempt *a)
+{
+    for (struct part *part = a->parts; part != NULL; part = part->next)
+        if (part->job.task != NULL)
+            lmtp_cancel(&part->job);
+}
+
 void attempt_fini(struct attempt *a)
 {
     if (a->message_fd >= 0)

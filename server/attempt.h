@@ -41,4 +41,7 @@ struct attempt {
 void attempt_start(struct attempt *a);
 void attempt_fini(struct attempt *a);
 
+/* What can still be called off ends soon (lmtp_cancel()). */
+void attempt_cancel(struct attempt *a);
+
 #endif

@@ -18,12 +18,15 @@ struct down {
     int64_t until_s;
 };
 
+struct turn;
+
 struct queue {
     struct server *server;   /* lent */
     struct spool *spool;     /* owns */
     struct lane lane;        /* any thread */
     struct schedule *schedule; /* owns */
     uv_timer_t timer;        /* the next turn */
+    struct turn *turns;      /* owns: under way */
     bool is_draining, is_started;
     pthread_mutex_t mutex;
     struct down down[DOWN_MAX]; /* guarded */
@@ -315,6 +318,7 @@ void queue_settle(struct queue *q, struct loop *loop, struct record *r)
 /* ------------------------------------------------------------ one message of the spool */
 
 struct turn {
+    struct turn *prev, *next; /* of all that are under way */
     struct record record;
     struct attempt attempt;
     struct queue *queue;
@@ -322,11 +326,17 @@ struct turn {
     enum schedule_task task;
 };
 
+/* May end the loop: nothing may follow. */
 static void free_turn(struct turn *t)
 {
+    struct queue *q = t->queue;
+    *(t->prev != NULL ? &t->prev->next : &q->turns) = t->next;
+    if (t->next != NULL)
+        t->next->prev = t->prev;
     record_fini(&t->record);
     attempt_fini(&t->attempt);
     free(t);
+    loop_work_done(loop_of_queue(q));
 }
 
 static void on_turn_settled(struct loop *loop, struct record *r)
@@ -373,8 +383,8 @@ static void give_up_reading(struct turn *t, int error)
         schedule_remove(q->schedule, e);
     else if (e != NULL)
         schedule_retry(q->schedule, e, now_s());
-    free_turn(t);
     pump(q);
+    free_turn(t);
 }
 
 static void on_read(struct loop *loop, struct record *r)
@@ -403,6 +413,11 @@ static void start_entry(struct queue *q, struct queue_entry *e, enum schedule_ta
     t->queue = q;
     t->id = e->id;
     t->task = task;
+    t->next = q->turns;
+    if (t->next != NULL)
+        t->next->prev = t;
+    q->turns = t;
+    loop_of_queue(q)->work_count++;
     t->attempt = (struct attempt){ .loop = loop_of_queue(q), .message_fd = -1, .done = on_tried,
                                    .config = config_hold(q->server->config), .owner = t };
     envelope_init(&t->attempt.envelope, "");
@@ -537,6 +552,8 @@ void queue_drain(struct queue *q)
 {
     q->is_draining = true;
     uv_timer_stop(&q->timer);
+    for (struct turn *t = q->turns; t != NULL; t = t->next)
+        attempt_cancel(&t->attempt);
 }
 
 void queue_close(struct queue *q)
