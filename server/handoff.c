@@ -47,6 +47,12 @@ static void finish(struct handoff *h)
     loop_work_done(loop);
 }
 
+/* Before an answer that ends all: who hears it finds nothing of the message left. */
+static void forget_bytes(struct handoff *h)
+{
+    intake_drop(&h->delivery->intake);
+}
+
 /* The client's part is over. We still have the delivery: its bytes may be on their way. */
 static void answer(struct handoff *h, enum delivery_end end, const struct smtp_reply *reply)
 {
@@ -124,6 +130,7 @@ static void refuse(struct handoff *h, int error)
 {
     const struct smtp_reply reply = delivery_failure(error == EDQUOT ? ENOSPC : error, 1);
     bool has_words = reply.code == 452 || error == EMFILE || error == ENFILE;
+    forget_bytes(h);
     answer(h, DELIVERY_ANSWERED,
            &(struct smtp_reply){ reply.code, reply.enhanced,
                                  has_words ? reply.text : "Error: queue file write error" });
@@ -214,6 +221,7 @@ static void decide(struct handoff *h)
         return;
     }
     tell_if_down(h);
+    forget_bytes(h);
     answer(h, DELIVERY_ANSWERED,
            &(struct smtp_reply){ e->rcpts->code, e->rcpts->enhanced, e->rcpts->text });
     log_removed(h);

@@ -3,14 +3,16 @@ arrives, whole, at least once.
 
 POSTERN_SPOOL_KILLS: how many kills at random (10; "crash_spool_100" is a target of its own)."""
 import collections
+import os
 import random
 import re
 import threading
 import time
 import unittest
 
-from crash import SMALL, SPILLED, Postern, Tracer, body, count, in_memory, send
-from harness import wait_for
+from crash import (SMALL, SPILLED, Postern, Tracer, body, count, in_memory, number, send,
+                   traced)
+from harness import postern, wait_for
 from lmtp_backend import Backend
 
 CLIENTS = 6
@@ -42,7 +44,11 @@ def spooled(server):
 
 
 def drain(server):
-    wait_for(lambda: spooled(server) == [], "the spool does not become empty", 40)
+    """Looks seldom: the backend lives in this process too."""
+    end = time.monotonic() + 90
+    while os.listdir(server.dir / "spool/active") and time.monotonic() < end:
+        time.sleep(0.1)
+    wait_for(lambda: spooled(server) == [], "the spool does not become empty", 5)
 
 
 class Client(threading.Thread):
@@ -70,6 +76,7 @@ class Client(threading.Thread):
                 code = send(smtp, name, ["a"], self.random.random() < 0.5)
                 if code == 250:
                     self.acknowledged.append(name)
+                time.sleep(0.02)
 
 
 class Kill(unittest.TestCase):
@@ -168,6 +175,56 @@ class EachCall(unittest.TestCase):
               % (len(calls), dict(collections.Counter(calls))))
         for expected in ("fdatasync", "fsync", "renameat2", "unlinkat", "openat"):
             self.assertIn(expected, calls)
+
+
+class EachFault(unittest.TestCase):
+    """Each call of the way into the spool fails in turn: the client is told to come again, nothing
+    is left behind, and the next message is taken."""
+
+    FAULTS = (("write", "ENOSPC", "452 4.3.1 "), ("write", "EIO", "451 4.3.0 "),
+              ("sync", "EIO", "451 4.3.0 "), ("sync", "ENOSPC", "452 4.3.1 "),
+              ("rename", "EROFS", "451 4.3.0 "), ("rename", "ENOSPC", "452 4.3.1 "),
+              ("open", "EMFILE", "451 4.3.1 "), ("open", "EROFS", "451 4.3.0 "))
+
+    def deliver(self, server, size):
+        with server.connect(timeout=30) as smtp:
+            smtp.command("EHLO client.test")
+            return smtp.message(body("fault-%d" % size), rcpts=["a@example.org"])
+
+    def forget(self, server):
+        done = postern("queue", "-c", str(server.dir / "main.cf"), "delete", "all")
+        self.assertEqual(done.returncode, 0, done)
+        self.assertEqual(server.all_files(), [])
+
+    def fail_nth(self, server, size, n, fault):
+        """False: there is no such call any more."""
+        calls, error, expected = fault
+        with traced(server, "fail", n, number(error), calls) as tracer:
+            reply = self.deliver(server, size)
+        what = "%d. %s %s: %s" % (n, calls, error, tracer.lines)
+        if not tracer.lines:
+            self.assertEqual(reply.code, 250, what)
+            return False
+        self.assertTrue(reply.lines[0].startswith(expected), "%s: %s" % (what, reply))
+        self.assertEqual(server.all_files(), [], what)
+        self.assertEqual(self.deliver(server, size).code, 250, what)
+        self.forget(server)
+        return True
+
+    def test_each(self):
+        backend = self.enterContext(Backend())
+        server = start(self, backend, smtpd_end_of_data_restrictions="check_sender_access "
+                       "inline:{ {a@client.test=HOLD} }")
+        count = 0
+        for size in (SMALL, SPILLED):
+            for fault in self.FAULTS:
+                n = 1
+                while self.fail_nth(server, size, n, fault):
+                    n += 1
+                self.assertGreater(n, 1, fault)
+                self.forget(server)
+                count += n - 1
+        print("%d faults" % count)
 
 
 if __name__ == "__main__":
