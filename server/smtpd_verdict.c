@@ -136,7 +136,7 @@ static void keep_texts(struct smtpd *d, const struct text_item *from, struct tex
 static void keep_effects(struct smtpd *d)
 {
     const struct outcome *out = &d->run.out;
-    if (!d->smtp.mail.is_open)
+    if (!d->smtp.mail.is_open && d->run.in->stage != STAGE_MAIL) /* an accepted MAIL opens it */
         return;
     keep_texts(d, out->prepends, &d->prepends);
     keep_texts(d, out->bccs, &d->bccs);
@@ -148,7 +148,7 @@ static void keep_effects(struct smtpd *d)
 
 static void on_accepted(struct smtpd *d)
 {
-    if (d->run.in->stage >= STAGE_RCPT)
+    if (d->run.in->stage >= STAGE_MAIL)
         keep_effects(d);
     if (d->run.in->stage == STAGE_RCPT)
         smtpd_add_targets(d, &d->smtp.rcpt.params);
