@@ -230,6 +230,22 @@ static bool write_term(struct writer *w, const struct spf_term *t)
     return w->terms <= w->lib->layer.e->policy->params->spf_lookup_limit;
 }
 
+/* The records that the sender's own one includes are asked for together; what those include is
+ * not, for each level would multiply the questions that a stranger can make us ask. */
+static void prefetch_includes(struct writer *w, const struct spf_record *record)
+{
+    struct spf_layer *l = &w->lib->layer;
+    int left = l->e->policy->params->spf_lookup_limit;
+    for (const struct spf_term *t = record->first; t != NULL && left > 0; t = t->next) {
+        if (t->mechanism != SPF_INCLUDE || spf_macro_uses(t->spec, "p"))
+            continue;
+        const char *name = spf_layer_name(l, t->spec, w->domain);
+        if (name[0] != '\0')
+            eval_want(l->e, FACT_TXT, l->scope, span_of(name));
+        left--;
+    }
+}
+
 /* "redirect" last, as the library wants it, and not with "all" (RFC 7208 6.1). */
 static void write_record(struct writer *w, const struct spf_record *record, bool is_main)
 {
@@ -293,6 +309,8 @@ static bool make_record(struct spf_library *lib, struct spf_name *name, struct b
         lib->exp_domain = domain;
     }
     struct writer w = { .lib = lib, .domain = domain };
+    if (name->number == 0)
+        prefetch_includes(&w, &record);
     write_record(&w, &record, name->is_main);
     *out = w.out;
     return true;
