@@ -19,25 +19,54 @@ static bool permits_safely(const struct rule *rule)
            || rule->row->check == check_auth_destination || rule->row->check == check_dnswl;
 }
 
-/* A permit that a stranger may get, in front of the rule that keeps the relay shut. */
+struct relay_walk {
+    struct problems *problems;
+    const char *parameter; /* the list at work */
+    const struct rule *protection;
+    int depth;
+};
+
+enum { CLASS_DEPTH_MAX = 10 }; /* a class may name itself */
+
+/* The first rule that keeps the relay shut, also in a class; NULL: none. */
+static const struct rule *find_protection(const struct rules_list *rules, int depth)
+{
+    for (size_t i = 0; i < rules->count && depth < CLASS_DEPTH_MAX; i++) {
+        const struct rule *rule = &rules->rules[i], *inner = NULL;
+        if (is_relay_protection(rule))
+            return rule;
+        if (rule->sub != NULL && !rule->is_warned)
+            inner = find_protection(rule->sub, depth + 1);
+        if (inner != NULL)
+            return inner;
+    }
+    return NULL;
+}
+
+/* Permits that a stranger may get, in front of the protection. True: it was reached. */
+static bool warn_of_permits(struct relay_walk *w, const struct rules_list *rules)
+{
+    bool is_over = ++w->depth > CLASS_DEPTH_MAX;
+    for (size_t i = 0; i < rules->count && !is_over; i++) {
+        const struct rule *rule = &rules->rules[i];
+        is_over = rule == w->protection || (rule->sub != NULL && warn_of_permits(w, rule->sub));
+        if (!is_over && (rule->row->flags & RESTRICTION_PERMITS) != 0 && !permits_safely(rule))
+            problems_warning(w->problems, w->parameter,
+                             "%s %.*s stands before %s: a permit from it opens the relay",
+                             rule->row->name, (int)rule->argument.len, rule->argument.at,
+                             w->protection->row->name);
+    }
+    w->depth--;
+    return is_over;
+}
+
 static void lint_relay(const struct policy *policy, enum list_name list,
                        struct problems *problems)
 {
-    const struct rules_list *rules = &policy->lists[list];
-    size_t protection = 0;
-    while (protection < rules->count && !is_relay_protection(&rules->rules[protection]))
-        protection++;
-    if (protection == rules->count)
-        return; /* the other list does it */
-    for (size_t i = 0; i < protection; i++) {
-        const struct rule *rule = &rules->rules[i];
-        if ((rule->row->flags & RESTRICTION_PERMITS) == 0 || permits_safely(rule))
-            continue;
-        problems_warning(problems, list_parameters[list],
-                         "%s %.*s stands before %s: a permit from it opens the relay",
-                         rule->row->name, (int)rule->argument.len, rule->argument.at,
-                         rules->rules[protection].row->name);
-    }
+    struct relay_walk walk = { .problems = problems, .parameter = list_parameters[list],
+                               .protection = find_protection(&policy->lists[list], 0) };
+    if (walk.protection != NULL) /* else the other list does it */
+        warn_of_permits(&walk, &policy->lists[list]);
 }
 
 static void lint_dnsbl(const struct rule *rule, const char *parameter, bool is_guarded,
@@ -67,26 +96,31 @@ static void lint_rules(const struct policy *policy, const struct rules_list *rul
 
 /* ------------------------------------------------------------ mynetworks */
 
+static bool covers(const struct policy *policy, const char *address)
+{
+    struct ip ip;
+    return ip_parse(span_of(address), &ip) && match_list_covers(&policy->mynetworks, &ip);
+}
+
+/* The first that is covered is enough: who trusts the world has one mistake, not five. */
 static void lint_mynetworks(const struct policy *policy, struct problems *problems)
 {
-    /* an address of each half of the Internet, and bridges that container engines make */
+    /* an address of each half of the Internet, then bridges that container engines make */
     static const struct {
-        const char *address;
-        bool is_bridge;
-    } probes[] = { { "8.8.8.8", false }, { "198.41.0.4", false }, { "2001:4860:4860::8888", false },
-                   { "172.17.0.1", true }, { "10.88.0.1", true } };
+        const char *address, *words;
+    } probes[] = {
+        { "8.8.8.8", "an address of the public Internet: strangers are trusted" },
+        { "198.41.0.4", "an address of the public Internet: strangers are trusted" },
+        { "2001:4860:4860::8888", "an address of the public Internet: strangers are trusted" },
+        { "172.17.0.1", "a container bridge: if strangers come in through it, they are all trusted" },
+        { "10.88.0.1", "a container bridge: if strangers come in through it, they are all trusted" },
+    };
     for (size_t i = 0; i < sizeof probes / sizeof probes[0]; i++) {
-        struct ip ip;
-        if (!ip_parse(span_of(probes[i].address), &ip)
-            || !match_list_covers(&policy->mynetworks, &ip))
+        if (!covers(policy, probes[i].address))
             continue;
-        problems_warning(problems, "mynetworks",
-                         probes[i].is_bridge
-                             ? "covers %s, a container bridge: if strangers come in through it, "
-                               "they are all trusted"
-                             : "covers %s, an address of the public Internet: strangers are "
-                               "trusted",
-                         probes[i].address);
+        problems_warning(problems, "mynetworks", "covers %s, %s", probes[i].address,
+                         probes[i].words);
+        return;
     }
 }
 
