@@ -167,21 +167,24 @@ static bool is_in(const char *name, const struct buf *text)
     return false;
 }
 
-/* All test_check_*.c. */
+/* Tables (test_check_*.c) and dialogues. */
 static void read_cases(struct buf *text)
 {
-    glob_t found;
-    char pattern[1000];
+    static const char *const patterns[] = { "unit/test_check_*.c", "script/*.smtp" };
     const char *top = getenv("SOURCE_DIR");
-    snprintf(pattern, sizeof pattern, "%s/tests/unit/test_check_*.c", top != NULL ? top : ".");
-    cr_assert_eq(glob(pattern, 0, NULL, &found), 0, "%s: is SOURCE_DIR set?", pattern);
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        FILE *f = fopen(found.gl_pathv[i], "re");
-        char *room = buf_reserve(text, 1 << 17);
-        text->len += fread(room, 1, 1 << 17, f);
-        fclose(f);
+    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
+        glob_t found;
+        char pattern[1000];
+        snprintf(pattern, sizeof pattern, "%s/tests/%s", top != NULL ? top : ".", patterns[i]);
+        cr_assert_eq(glob(pattern, 0, NULL, &found), 0, "%s: is SOURCE_DIR set?", pattern);
+        for (size_t k = 0; k < found.gl_pathc; k++) {
+            FILE *f = fopen(found.gl_pathv[k], "re");
+            char *room = buf_reserve(text, 1 << 17);
+            text->len += fread(room, 1, 1 << 17, f);
+            fclose(f);
+        }
+        globfree(&found);
     }
-    globfree(&found);
 }
 
 /* A restriction that nobody tests is one that nobody knows: a new row needs a case. */
