@@ -156,6 +156,24 @@ static bool can_move(const struct maildir_item *item)
            && fstat(body->fd, &a) == 0 && fstat(item->new_fd, &b) == 0 && a.st_dev == b.st_dev;
 }
 
+static void tmp_path(const struct maildir_item *item, char path[MAILDIR_NAME_MAX + 8])
+{
+    snprintf(path, MAILDIR_NAME_MAX + 8, "../tmp/%s", item->name);
+}
+
+static int create_file(const struct maildir_item *item)
+{
+    char path[MAILDIR_NAME_MAX + 8];
+    tmp_path(item, path);
+    int fd = dir_create_beside(item->new_fd, "tmp", item->name);
+    bool is_mended = false;
+    if (fd == -ENOENT) /* tmp/ alone was gone */
+        is_mended = make_maildir(item->base_fd, item->mailbox) == 0;
+    else if (fd == -EEXIST && item->is_lasting) /* may be half of it: never to be published */
+        is_mended = unlinkat(item->new_fd, path, 0) == 0;
+    return is_mended ? dir_create_beside(item->new_fd, "tmp", item->name) : fd;
+}
+
 static int write_file(struct maildir_item *item)
 {
     if (can_move(item)) {
@@ -163,9 +181,7 @@ static int write_file(struct maildir_item *item)
         item->fd = item->body->fd;
         return 0;
     }
-    item->fd = dir_create_beside(item->new_fd, "tmp", item->name);
-    if (item->fd == -ENOENT && make_maildir(item->base_fd, item->mailbox) == 0)
-        item->fd = dir_create_beside(item->new_fd, "tmp", item->name); /* tmp/ alone was gone */
+    item->fd = create_file(item);
     if (item->fd < 0)
         return item->fd;
     item->is_created = true;
@@ -234,9 +250,13 @@ static int rename_new(int from_fd, const char *from, int to_fd, const char *to)
     return 0;
 }
 
-static void tmp_path(const struct maildir_item *item, char path[MAILDIR_NAME_MAX + 8])
+/* It is in new/ already; settling makes sure of it. The one made now is not needed. */
+static int keep_delivered(struct maildir_item *item, const char *path)
 {
-    snprintf(path, MAILDIR_NAME_MAX + 8, "../tmp/%s", item->name);
+    if (item->is_created)
+        unlinkat(item->new_fd, path, 0);
+    item->is_created = false;
+    return 0;
 }
 
 static int publish(struct maildir_item *item)
@@ -248,6 +268,8 @@ static int publish(struct maildir_item *item)
         rc = rename_new(item->body->dir_fd, item->body->file_name, item->new_fd, item->name);
     else if (rc == 0)
         rc = rename_new(item->new_fd, path, item->new_fd, item->name);
+    if (rc == -EEXIST && item->is_lasting)
+        return keep_delivered(item, path);
     item->is_published = rc == 0;
     if (rc == 0 && item->has_quota)
         quota_add(item->new_fd, item->size_bytes);

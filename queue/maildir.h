@@ -40,6 +40,8 @@ struct maildir_item {
     const struct body *body;
     const char *unique;    /* unique part of the file name; lent */
     bool newline_is_lf;    /* CR LF is stored as LF */
+    bool is_lasting;       /* unique is this message's for ever: a file of that name in new/ is it,
+                              delivered before a crash; one in tmp/ is what the crash left */
     int base_fd;           /* lent */
     bool is_frugal;
     /* made */

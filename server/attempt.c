@@ -207,7 +207,7 @@ static const char *file_name(struct attempt *a, const struct envelope_rcpt *r)
 
 static void take_commit(struct attempt *a, const struct commit *c, struct envelope_rcpt *r)
 {
-    bool is_there = c->result == 0 || c->result == -EEXIST;
+    bool is_there = c->result == 0;
     const struct smtp_reply reply = is_there ? (struct smtp_reply){ 250, "2.0.0", "" }
                                              : delivery_failure(-c->result, 1);
     r->state = state_of(a, reply.code);
@@ -236,7 +236,7 @@ static void prepare_commit(struct attempt *a, const struct envelope_rcpt *r, str
     *item = (struct maildir_item){
         .mailbox = r->nexthop, .body = body, .head = arena_span(&a->memory, buf_span(&head)),
         .newline_is_lf = a->config->params.maildir_newline == NEWLINE_LF,
-        .unique = file_name(a, r), .new_fd = -1, .fd = -1,
+        .unique = file_name(a, r), .is_lasting = true, .new_fd = -1, .fd = -1,
     };
     *c = (struct commit){ .base = a->config->params.virtual_mailbox_base, .items = item,
                           .count = 1 };

@@ -126,6 +126,33 @@ Test(maildir, a_moved_file_never_replaces_another)
     end(&t);
 }
 
+/* What a crash left of a spooled message under its name: half of it in tmp/ is not the message, all
+ * of it in new/ is. */
+Test(maildir, a_lasting_name_in_tmp_is_no_delivery_and_one_in_new_is)
+{
+    static const char name[] = "mail/you/new/u,S=29";
+    struct span whole = SPAN_LITERAL("Head: x\r\nSubject: x\r\n\r\nbody\r\n");
+    struct setup t;
+    begin(&t, SPAN_LITERAL("Subject: x\r\n\r\nbody\r\n"), false);
+    scratch_mkdir(&t.s, "mail/you");
+    scratch_mkdir(&t.s, "mail/you/new");
+    scratch_mkdir(&t.s, "mail/you/tmp");
+    scratch_write(&t.s, "mail/you/tmp/u,S=29", SPAN_LITERAL("Head: x\r\nSubj"));
+    struct maildir_item item = item_for(&t, SPAN_LITERAL("Head: x\r\n"));
+    cr_expect_eq(deliver(&item), -EEXIST);
+    item.is_lasting = true;
+    cr_expect_eq(deliver(&item), 0);
+    cr_expect(scratch_holds(&t.s, name, whole));
+    ino_t delivered = inode_of(&t.s, name);
+    cr_expect_eq(deliver(&item), 0, "once more, after a crash");
+    cr_expect_eq(inode_of(&t.s, name), delivered);
+    cr_expect_eq(scratch_count(&t.s, "mail/you/tmp"), 0);
+    maildir_abort(&item);
+    maildir_close(&item);
+    cr_expect(scratch_holds(&t.s, name, whole), "what was delivered before stays");
+    end(&t);
+}
+
 Test(maildir, a_published_message_can_be_taken_back)
 {
     struct setup t;
