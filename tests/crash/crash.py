@@ -25,6 +25,8 @@ SETTINGS = {
     "smtpd_error_sleep_time": "0",
     "smtpd_hard_error_limit": "1000",
 }
+SPOOL_FIRST = dict(SETTINGS, delivery_verdict="no", minimal_backoff_time="1s",
+                   maximal_backoff_time="1s", queue_run_delay="1s")
 SMALL, SPILLED = 300, 200000  # over 64 KiB a message lies in the spool
 
 
@@ -67,12 +69,19 @@ def stored(server, boxes=BOXES):
     return found
 
 
+def spooled(server):
+    """What is still owed or half done in the spool: its files."""
+    return [f for f in server.all_files()
+            if f.startswith(("spool/msg/", "spool/active/", "spool/tmp/"))]
+
+
 def send(smtp, name, boxes, by_bdat):
     """One transaction; the code of the reply at its end, 0 if the server went away."""
-    rcpts = ["%s@example.org" % box for box in boxes]
+    envelope = {"sender": name + "@client.test",  # finds it in the log
+                "rcpts": ["%s@example.org" % box for box in boxes]}
     try:
-        reply = (smtp.bdat(body(name), 30000, rcpts=rcpts) if by_bdat
-                 else smtp.message(body(name), rcpts=rcpts))
+        reply = (smtp.bdat(body(name), 30000, **envelope) if by_bdat
+                 else smtp.message(body(name), **envelope))
         return reply.code
     except (OSError, AssertionError, IndexError, ValueError):
         return 0
