@@ -16,7 +16,8 @@ struct hop {
     struct hop *next;
     struct lmtp_pool *pool;
     enum lmtp_protocol protocol;
-    bool is_public_only;
+    bool is_public_only;     /* asked for; */
+    bool is_strange;         /* ... or as a stranger has named it */
     char *text;              /* owns: the next hop as written */
     struct arena memory;     /* owns: of where */
     struct next_hop where;
@@ -390,7 +391,7 @@ static uint64_t now_ms(const struct lmtp_pool *pool)
 static bool may_be_kept(const struct link *l)
 {
     const struct hop *hop = l->hop;
-    return !hop->where.is_mx && !hop->is_public_only && l->settings->idle_ms > 0
+    return !hop->where.is_mx && !hop->is_strange && l->settings->idle_ms > 0
            && now_ms(hop->pool) - l->opened_ms < l->settings->reuse_ms;
 }
 
@@ -537,7 +538,7 @@ static void free_hop(struct hop *hop)
 /* Those that strangers can name are forgotten at once, those of the configuration never. */
 static bool is_done_with(const struct hop *hop)
 {
-    return (hop->where.is_mx || hop->is_public_only) && hop->links == NULL && hop->waiting == 0;
+    return (hop->where.is_mx || hop->is_strange) && hop->links == NULL && hop->waiting == 0;
 }
 
 static struct link *find_idle(const struct hop *hop)
@@ -552,7 +553,7 @@ static void open_link(struct hop *hop, struct lmtp_task *task)
 {
     struct lmtp_pool *pool = hop->pool;
     struct link *l = link_new(&pool->outside, &pool->settings[hop->protocol], &events,
-                              &hop->where, hop->is_public_only);
+                              &hop->where, hop->is_strange);
     l->hop = hop;
     l->next = hop->links;
     hop->links = l;
@@ -595,6 +596,7 @@ static struct hop *find_hop(struct lmtp_pool *pool, const struct lmtp_job *job,
         hop->end[line] = &hop->first[line];
     pool->hops = hop;
     *error = next_hop_parse(job->protocol, job->nexthop, &hop->memory, &hop->where);
+    hop->is_strange = hop->is_public_only || hop->where.is_strange;
     if (*error == NULL)
         return hop;
     free_hop(hop);

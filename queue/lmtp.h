@@ -76,7 +76,8 @@ struct lmtp_job {
     enum lmtp_protocol protocol;
     const char *nexthop; /* "unix:PATH", "inet:HOST[:PORT]", "[HOST][:PORT]": that host;
                             "DOMAIN[:PORT]": with SMTP the domain's MX hosts in order, with LMTP the
-                            host itself */
+                            host itself; "mx:DOMAIN": the MX hosts of a domain that a stranger has
+                            named (also "mx:[ADDRESS]"), as is_public_only */
     struct span sender;  /* internal form; empty: the null sender */
     struct smtp_mail_params mail; /* size_bytes of head and body (0: unknown), is_8bitmime,
                                      is_smtputf8, ret, envid; each passed on if it is offered */

@@ -70,7 +70,9 @@ const char *next_hop_parse(enum lmtp_protocol protocol, const char *text, struct
         return out->path[0] != '\0' ? NULL : "no path behind unix:";
     }
     bool is_inet = span_istarts(rest, SPAN_LITERAL("inet:"));
-    const char *error = parse_host(span_skip(rest, is_inet ? 5 : 0), memory, out);
+    out->is_strange = span_istarts(rest, SPAN_LITERAL("mx:"));
+    size_t prefix = is_inet ? 5 : out->is_strange ? 3 : 0;
+    const char *error = parse_host(span_skip(rest, prefix), memory, out);
     if (is_inet || protocol == LMTP_PROTOCOL_LMTP)
         out->is_mx = false;
     return error;

@@ -21,6 +21,7 @@ struct next_hop {
     struct ip ip;     /* family 0: host is a name */
     uint16_t port;    /* 0: the protocol's own */
     bool is_mx;       /* its MX hosts, not the host itself */
+    bool is_strange;  /* not our configuration names it */
 };
 
 struct hop_address {

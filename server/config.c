@@ -5,6 +5,7 @@
 #include "protocol/list.h"
 #include "protocol/mem.h"
 #include "protocol/smtp_session.h"
+#include "queue/lmtp.h"
 #include "server/helper.h"
 #include "server/listener_spec.h"
 #include "server/param_table.h"
@@ -322,11 +323,37 @@ void config_lint_host(const struct config *config, struct problems *problems)
     lint_on_host(config->policy, &host, problems);
 }
 
+/* Transports name next hops that only the queue can read. */
+static void check_next_hops(const struct config *config, struct problems *problems)
+{
+    const struct policy *policy = config->policy;
+    const struct {
+        const struct transport *transport;
+        const char *parameter;
+    } rows[] = {
+        { &policy->virtual_transport, "virtual_transport" },
+        { &policy->local_transport, "local_transport" },
+        { &policy->relay_transport, "relay_transport" },
+        { &policy->default_transport, "default_transport" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct transport *t = rows[i].transport;
+        bool is_lmtp = t->kind == TRANSPORT_LMTP;
+        const char *error = is_lmtp || t->kind == TRANSPORT_SMTP
+                                ? lmtp_nexthop_check(is_lmtp ? LMTP_PROTOCOL_LMTP
+                                                             : LMTP_PROTOCOL_SMTP, t->nexthop)
+                                : NULL;
+        if (error != NULL)
+            problems_error(problems, rows[i].parameter, "\"%s\": %s", t->nexthop, error);
+    }
+}
+
 /* What no single row can know. */
 static void check_together(const struct config *config, struct problems *problems)
 {
     const struct params *p = &config->params;
     struct span host = span_of(p->myhostname);
+    check_next_hops(config, problems);
     if (!span_istarts(span_of(p->smtpd_banner), host))
         problems_warning(problems, "smtpd_banner", "must begin with myhostname (RFC 5321 4.2)");
     if (span_find(host, '.') == host.len)

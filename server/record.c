@@ -1,4 +1,5 @@
 #include "server/record.h"
+#include "policy/dns_name.h"
 #include "policy/route.h"
 #include "protocol/mem.h"
 #include "queue/bounce.h"
@@ -88,6 +89,15 @@ static bool route_to(struct record *r, struct span address)
     return is_ours;
 }
 
+/* The sender's own mail hosts: at public addresses only, whatever the sender claims to be. */
+static const char *mx_of(struct span domain, struct arena *memory)
+{
+    char name[DNS_NAME_MAX];
+    if (dns_name_ask(name, domain))
+        return arena_printf(memory, "mx:%s", name);
+    return arena_printf(memory, "mx:%.*s", (int)domain.len, domain.at);
+}
+
 static void route_by_transport(struct record *r, const char *text)
 {
     struct arena memory = { 0 };
@@ -95,7 +105,7 @@ static void route_by_transport(struct record *r, const char *text)
     struct span sender = r->envelope->sender;
     transport_parse(span_of(text), &memory, &transport);
     size_t at = span_find_last(sender, '@');
-    const char *domain = arena_text(&memory, span_skip(sender, at + 1));
+    const char *domain = mx_of(span_skip(sender, at + 1), &memory);
     bool is_mx = transport.nexthop[0] == '\0';
     envelope_add(&r->bounce, &(struct envelope_rcpt){
                                  .address = sender, .transport = transport.name,

@@ -813,6 +813,8 @@ Test(lmtp, hosts_that_are_not_there)
         { "null.test", false, LMTP_UNABLE, 556, "does not accept mail" },
         { "ours.test", false, LMTP_UNREACHABLE, 451, "loops back to myself" },
         { "mx.test", true, LMTP_UNREACHABLE, 451, "no address that may be connected to" },
+        { "mx:mx.test", false, LMTP_UNREACHABLE, 451, "no address that may be connected to" },
+        { "mx:[127.0.0.1]", false, LMTP_UNREACHABLE, 451, "no address that may be connected to" },
     };
     begin();
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -838,7 +840,7 @@ Test(lmtp, next_hops_are_checked)
         { "[ipv6:::1]", true },       { "inet:[::1]:24", true }, { "h.test", true },
         { "[h.test", false },         { "", false },             { "inet:", false },
         { "h.test:0", false },        { "h.test:99999", false }, { "[h.test]x", false },
-        { "h.test:smtp", true },
+        { "h.test:smtp", true },      { "mx:h.test", true },     { "mx:", false },
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         cr_expect_eq(lmtp_nexthop_check(LMTP_PROTOCOL_SMTP, rows[i].text) == NULL,
