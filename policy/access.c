@@ -123,19 +123,19 @@ enum map_result access_find_mail(struct eval *e, struct map *map,
 
 /* ------------------------------------------------------------ status codes */
 
-static const char *status_of_sender(char n)
+/* By the last digit of X.1.n; of a longer number, such as X.1.10, nothing is known. */
+static const char *status_of_sender(struct span n)
 {
-    if (strchr("14637", n) != NULL)
-        return "1.7";
-    return n == '2' || n == '8' ? "1.8" : "1.0";
+    static const char *const of[] = { "1.0", "1.7", "1.8", "1.7", "1.7",
+                                      "1.0", "1.7", "1.7", "1.8", "1.0" };
+    return n.len == 1 ? of[n.at[0] - '0'] : "1.0";
 }
 
-static const char *status_of_recipient(char n)
+static const char *status_of_recipient(struct span n)
 {
-    static const char *const same[] = { "1.1", "1.2", "1.3", "1.4", "1.5", "1.6" };
-    if (n >= '1' && n <= '6')
-        return same[n - '1'];
-    return n == '7' ? "1.3" : n == '8' ? "1.2" : "1.0";
+    static const char *const of[] = { "1.0", "1.1", "1.2", "1.3", "1.4",
+                                      "1.5", "1.6", "1.3", "1.2", "1.0" };
+    return n.len == 1 ? of[n.at[0] - '0'] : "1.0";
 }
 
 const char *access_repair_status(struct eval *e, struct span status, int code,
@@ -144,11 +144,12 @@ const char *access_repair_status(struct eval *e, struct span status, int code,
     struct arena *memory = &e->out->memory;
     char class = (char)('0' + code / 100);
     const char *rest = NULL;
-    bool is_address = status.len == 5 && status.at[2] == '1';
+    bool is_address = status.len >= 5 && status.at[2] == '1' && status.at[3] == '.';
+    struct span n = span_skip(status, 4);
     if (is_address && subject == SUBJECT_SENDER)
-        rest = status_of_sender(status.at[4]);
+        rest = status_of_sender(n);
     else if (is_address && subject == SUBJECT_RECIPIENT)
-        rest = status_of_recipient(status.at[4]);
+        rest = status_of_recipient(n);
     else if (is_address)
         rest = "0.0";
     if (rest != NULL)

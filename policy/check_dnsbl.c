@@ -1,5 +1,6 @@
 /* DNS lists: reject_rbl_client, reject_rhsbl_*, permit_dnswl_client, permit_rhswl_client
  * (spec 5). The A record decides; the TXT record is only asked for its words. */
+#include "policy/access.h"
 #include "policy/dns_name.h"
 #include "policy/dnsbl.h"
 #include "policy/restriction.h"
@@ -32,7 +33,8 @@ static bool query_name(struct eval *e, const struct rule *r, char name[DNS_NAME_
         return dns_name_listed(name, &e->in->peer->ip, zone);
     if (!eval_domain(e, r->row->subject, &domain) || domain.at[0] == '[')
         return false;
-    domain = hostname_without_dot(domain);
+    if (domain.at[domain.len - 1] == '.')
+        return false;
     return !last_label_is_numeric(domain) && dns_name_join(name, domain, zone);
 }
 
@@ -220,8 +222,19 @@ static bool expand_template(struct words *w, struct span template, struct buf *o
     return expand_text(&x, template, out);
 }
 
+/* The list's own template, else default_rbl_reply, else its default, which is good. */
+static void write_reply(struct words *w, struct span own, struct buf *out)
+{
+    static const char last[] = "$rbl_code Service unavailable; $rbl_class [$rbl_what] blocked "
+                               "using $rbl_domain${rbl_reason?; $rbl_reason}";
+    if (own.len > 0 && expand_template(w, own, out))
+        return;
+    if (!expand_template(w, span_of(w->e->policy->params->default_rbl_reply), out))
+        expand_template(w, span_of(last), out);
+}
+
 /* "554 5.7.1 text": the template is the whole reply, without the prefix of other refusals. */
-static enum verdict refuse_with(struct eval *e, struct span reply)
+static enum verdict refuse_with(struct eval *e, struct span reply, enum subject subject)
 {
     struct span rest = reply, word = span_next_word(&rest);
     uint64_t code;
@@ -229,7 +242,9 @@ static enum verdict refuse_with(struct eval *e, struct span reply)
         return eval_reject(e, 450, "4.7.1", "Service unavailable");
     rest = span_trim(rest);
     size_t n = smtp_enhanced_length(rest);
-    const char *status = n > 0 ? print_span(e, span_make(rest.at, n)) : "5.7.1";
+    const char *status = "5.7.1";
+    if (n > 0)
+        status = access_repair_status(e, span_make(rest.at, n), (int)code, subject);
     rest = span_trim(span_skip(rest, n));
     return eval_reject(e, (int)code, status, "%.*s", (int)rest.len, rest.at);
 }
@@ -244,11 +259,11 @@ static enum verdict refuse_listed(struct eval *e, const struct hit *hit)
     struct words words = { e, hit, reason_text(e, txt) };
     enum map_result result = find_template(e, hit->r, &template);
     enum verdict verdict = VERDICT_PENDING;
-    if (result != MAP_PENDING) {
-        bool is_good = result == MAP_FOUND && expand_template(&words, buf_span(&template), &reply);
-        if (!is_good)
-            expand_template(&words, span_of(e->policy->params->default_rbl_reply), &reply);
-        verdict = refuse_with(e, buf_span(&reply));
+    if (result == MAP_FOUND || result == MAP_NOT_FOUND) {
+        write_reply(&words, result == MAP_FOUND ? buf_span(&template) : span_make("", 0), &reply);
+        verdict = refuse_with(e, buf_span(&reply), hit->r->row->subject);
+    } else if (result != MAP_PENDING) {
+        verdict = eval_configuration_error(e, "rbl_reply_maps cannot be read");
     }
     buf_fini(&template);
     buf_fini(&reply);
