@@ -28,7 +28,8 @@ void smtpd_fini(struct smtpd *d)
     smtp_session_fini(&d->smtp);
     policy_run_fini(&d->run);
     facts_fini(&d->facts);
-    arena_fini(&d->raised_memory);
+    for (enum stage stage = STAGE_CONNECT; stage <= STAGE_MAIL; stage++)
+        arena_fini(&d->raised[stage].memory);
     arena_fini(&d->answer_memory);
     buf_fini(&d->rescue);
     forget_tls(d);

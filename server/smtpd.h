@@ -76,8 +76,10 @@ struct smtpd {
     struct envelope_in in;
     struct facts facts;               /* owns */
     struct greet greet;               /* what was found before the banner */
-    struct smtp_reply raised;         /* defer_if_permit of client, HELO or sender list */
-    struct arena raised_memory;       /* owns: its texts */
+    struct raised {                   /* defer_if_permit of the client, HELO, sender list, */
+        struct smtp_reply reply;      /* or of one before it; code 0: none */
+        struct arena memory;          /* owns: its texts */
+    } raised[STAGE_MAIL + 1];
     struct target *targets;           /* of the RCPT at hand, in run.out.memory */
     enum route_status route_status;
     const char *route_text;

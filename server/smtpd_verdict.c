@@ -102,19 +102,30 @@ static void log_notes(struct smtpd *d)
     }
 }
 
-static const char *keep(struct smtpd *d, const char *text)
+static void set_raised(struct raised *to, const struct smtp_reply *reply)
 {
-    return arena_text(&d->raised_memory, span_of(text));
+    arena_fini(&to->memory);
+    to->reply = (struct smtp_reply){ 0 };
+    if (reply->code == 0)
+        return;
+    to->reply = (struct smtp_reply){ reply->code,
+                                     arena_text(&to->memory, span_of(reply->enhanced)),
+                                     arena_text(&to->memory, span_of(reply->text)) };
 }
 
-/* With delay_reject = no a flag raised early stays up for the recipients to come. */
+/* With delay_reject = no a flag raised early stays up for the recipients to come; another HELO or
+ * MAIL begins with what was raised before it, so that the outer stages' texts are never copied
+ * over themselves. */
 static void keep_raised(struct smtpd *d)
 {
-    const struct smtp_reply *raised = &d->run.out.raised;
-    if (d->run.in->stage > STAGE_MAIL || raised->code == 0 || d->raised.code != 0)
-        return;
-    d->raised = (struct smtp_reply){ raised->code, keep(d, raised->enhanced),
-                                     keep(d, raised->text) };
+    for (enum stage stage = d->run.in->stage; stage <= STAGE_MAIL; stage++)
+        set_raised(&d->raised[stage], &d->run.out.raised);
+}
+
+static struct smtp_reply raised_before(const struct smtpd *d, enum stage stage)
+{
+    enum stage before = stage <= STAGE_RCPT ? stage - 1 : STAGE_MAIL;
+    return stage == STAGE_CONNECT ? (struct smtp_reply){ 0 } : d->raised[before].reply;
 }
 
 /* Texts of an accepted decision move into the transaction; the same text again is dropped
@@ -467,7 +478,7 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
         .protocol = smtp_session_protocol(s), .queue_id = d->queue_id,
         .has_sender = has_sender, .recipient_count = mail->rcpt_count,
         .size_bytes = stage == STAGE_END_OF_DATA ? s->data.size_bytes : mail->params.size_bytes,
-        .is_tls = s->is_tls, .is_out_of_turn = s->is_out_of_turn, .raised = d->raised,
+        .is_tls = s->is_tls, .is_out_of_turn = s->is_out_of_turn, .raised = raised_before(d, stage),
         .is_stressed = d->services->is_stressed, .is_discarding = d->is_discard, .instance = d->instance,
         .tls_protocol = d->tls_protocol, .tls_cipher = d->tls_cipher, .tls_sni = d->tls_sni,
         .tls_bits = d->tls_bits, .date = d->services->date(d->services),
@@ -538,8 +549,6 @@ static bool is_over_rate(struct smtpd *d, enum client_event event, int limit, in
 static void decide_connect(struct smtpd *d)
 {
     facts_forget(&d->facts, SCOPE_CLIENT);
-    arena_fini(&d->raised_memory);
-    d->raised = (struct smtp_reply){ 0 };
     run_policy(d, STAGE_CONNECT);
 }
 

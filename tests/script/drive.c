@@ -402,8 +402,9 @@ size_t drive_idle_bytes(const struct drive *d)
     const struct smtpd *s = d->smtpd;
     size_t total = s->smtp.scratch.used_bytes + s->smtp.mail.memory.used_bytes
                    + s->smtp.peer.memory.used_bytes + s->smtp.line.partial.cap + s->rescue.cap
-                   + s->answer_memory.used_bytes + s->raised_memory.used_bytes
-                   + s->run.out.memory.used_bytes;
+                   + s->answer_memory.used_bytes + s->run.out.memory.used_bytes;
+    for (int stage = 0; stage <= STAGE_MAIL; stage++)
+        total += s->raised[stage].memory.used_bytes;
     for (int scope = 0; scope < SCOPE_COUNT; scope++)
         total += s->facts.memory[scope].used_bytes;
     return total + (s->smtp.helo != NULL ? strlen(s->smtp.helo) + 1 : 0);
