@@ -209,6 +209,8 @@ static bool word_matches(const struct match_list *list, struct span pattern, str
 {
     if (span_iequals(pattern, name))
         return true;
+    if (list->is_exact)
+        return false;
     if (list->is_parent_matching)
         return is_subdomain(name, pattern);
     return pattern.len > 1 && pattern.at[0] == '.' && is_subdomain(name, span_skip(pattern, 1));

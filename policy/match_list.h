@@ -21,6 +21,7 @@ struct match_list {
     struct match_item *items;
     size_t count;
     bool is_parent_matching;
+    bool is_exact; /* no subdomains at all, not even by a dot in front */
     const char *parameter;
     const char *text; /* lent: what it was compiled from */
 };

@@ -58,6 +58,8 @@ static void compile_domains(struct policy *policy, const struct policy_source *s
     };
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         match_list_compile(lists[i].list, lists[i].text, lists[i].parameter, &match);
+    d->mydestination.is_exact = d->virtual_alias_domains.is_exact = true;
+    d->virtual_mailbox_domains.is_exact = true; /* subdomains are for relays (spec 3.1) */
 }
 
 static void compile_tables(struct policy *policy, const struct policy_source *source)
