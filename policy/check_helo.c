@@ -29,7 +29,7 @@ enum verdict check_invalid_helo(struct eval *e, const struct rule *r)
     if (helo.at[0] == '[')
         return check_literal(e, helo);
     struct span name = hostname_without_dot(helo);
-    if (hostname_is_valid(name, false) || ip_parse(name, &ip))
+    if (hostname_is_valid(name, false) || hostaddr_parse(name, &ip))
         return VERDICT_DUNNO;
     return eval_reject(e, e->policy->params->invalid_hostname_reject_code, "5.5.2",
                        "%sInvalid name", eval_prefix(e, SUBJECT_HELO));
@@ -58,6 +58,13 @@ static enum verdict helo_tempfail(struct eval *e)
     return eval_defer_if_permit(e, 450, "4.7.1", "%sHost not found", prefix);
 }
 
+/* A name with a dot at its end is no host name to Postfix, and is not looked up. */
+static enum domain_state look_up(struct eval *e, struct span helo)
+{
+    return helo.at[helo.len - 1] == '.' ? DOMAIN_NOT_FOUND
+                                        : domain_for_host(e, SCOPE_HELO, helo);
+}
+
 enum verdict check_unknown_helo(struct eval *e, const struct rule *r)
 {
     int code = e->policy->params->unknown_hostname_reject_code;
@@ -67,7 +74,7 @@ enum verdict check_unknown_helo(struct eval *e, const struct rule *r)
         return VERDICT_DUNNO;
     if (helo.at[0] == '[')
         return check_literal(e, helo);
-    switch (domain_for_host(e, SCOPE_HELO, helo)) {
+    switch (look_up(e, helo)) {
     case DOMAIN_PENDING: return VERDICT_PENDING;
     case DOMAIN_FOUND:
     case DOMAIN_NULL_MX: return VERDICT_DUNNO;

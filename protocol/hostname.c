@@ -48,11 +48,26 @@ bool hostname_is_valid(struct span name, bool utf8_ok)
     }
 }
 
-/* 0.x.x.x is no host; 0.0.0.0 itself is let through, as Postfix does (spec 2.11). */
-static bool is_zero_network(const struct ip *ip)
+/* Four decimal octets; leading zeros do not count. 0.x.x.x is no host, but 0.0.0.0 itself is let
+ * through, as Postfix does (spec 2.11). */
+static bool parse_ipv4(struct span text, struct ip *ip)
 {
-    return ip->family == 4 && ip->bytes[0] == 0
-           && (ip->bytes[1] | ip->bytes[2] | ip->bytes[3]) != 0;
+    *ip = (struct ip){ .family = 4 };
+    for (size_t i = 0; i < 4; i++) {
+        size_t dot = span_find(text, '.');
+        uint64_t octet;
+        if ((dot == text.len) != (i == 3) || !span_to_u64(span_make(text.at, dot), 255, &octet))
+            return false;
+        ip->bytes[i] = (uint8_t)octet;
+        text = span_skip(text, dot + 1);
+    }
+    bool is_zero = (ip->bytes[1] | ip->bytes[2] | ip->bytes[3]) == 0;
+    return ip->bytes[0] != 0 || is_zero;
+}
+
+bool hostaddr_parse(struct span text, struct ip *ip)
+{
+    return span_find(text, ':') < text.len ? ip_parse(text, ip) : parse_ipv4(text, ip);
 }
 
 bool address_literal_parse(struct span text, struct ip *ip)
@@ -65,5 +80,5 @@ bool address_literal_parse(struct span text, struct ip *ip)
     if (has_prefix)
         inner = span_skip(inner, prefix.len);
     bool has_colon = span_find(inner, ':') < inner.len;
-    return has_colon == has_prefix && ip_parse(inner, ip) && !is_zero_network(ip);
+    return has_colon == has_prefix && hostaddr_parse(inner, ip);
 }

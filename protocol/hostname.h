@@ -15,6 +15,9 @@ bool hostname_is_valid(struct span name, bool utf8_ok);
 /* Without one trailing dot. */
 struct span hostname_without_dot(struct span name);
 
+/* "d.d.d.d" or IPv6, as the name of a host: more is taken than by ip_parse(). */
+bool hostaddr_parse(struct span text, struct ip *ip);
+
 /* "[d.d.d.d]" or "[IPv6:...]"; false for anything else in brackets. */
 bool address_literal_parse(struct span text, struct ip *ip);
 
