@@ -237,6 +237,13 @@ static bool mail_is_out_of_order(struct smtp_session *s)
     return true;
 }
 
+/* A domain beyond ASCII is none without SMTPUTF8 (RFC 6531 3.3); local parts are taken as they
+ * come unless strict_smtputf8 says otherwise. */
+static bool domain_is_misplaced(const struct smtp_path *path, bool is_declared)
+{
+    return !is_declared && !text_is_ascii(path->domain);
+}
+
 static bool utf8_is_refused(struct smtp_session *s, const struct smtp_path *path,
                             bool is_declared)
 {
@@ -277,6 +284,8 @@ static void cmd_mail(struct smtp_session *s)
         kept, is_announced(s, SMTP_EHLO_DSN), s->features.smtputf8_ok, &mail->params, &bad);
     if (result != SMTP_PARAM_OK)
         say_param_error(s, result, bad);
+    else if (domain_is_misplaced(&mail->sender, mail->params.is_smtputf8))
+        smtp_say(s, 501, "5.1.7", "Bad sender address syntax");
     else if (utf8_is_refused(s, &mail->sender, mail->params.is_smtputf8))
         return;
     else if (limit > 0 && mail->params.size_bytes > (uint64_t)limit)
@@ -307,6 +316,10 @@ static bool parse_rcpt(struct smtp_session *s, struct span args)
         smtp_param_rcpt(args, is_announced(s, SMTP_EHLO_DSN), &s->rcpt.params, &bad);
     if (result != SMTP_PARAM_OK) {
         say_param_error(s, result, bad);
+        return false;
+    }
+    if (domain_is_misplaced(&s->rcpt.path, s->mail.params.is_smtputf8)) {
+        smtp_say(s, 501, "5.1.3", "Bad recipient address syntax");
         return false;
     }
     return !utf8_is_refused(s, &s->rcpt.path, s->mail.params.is_smtputf8);

@@ -52,9 +52,17 @@ static bool is_plain_character(char c)
            || (ascii_is_print(c) && strchr(" \"(),;:<>[\\]", c) == NULL);
 }
 
+/* A quoted string stands alone or between dots; "a"b is none (RFC 5321 4.1.2). */
+static bool is_word_border(struct span text, size_t i)
+{
+    return i >= text.len || text.at[i] == '.' || text.at[i] == '@';
+}
+
 /* Quoted-string without its quotes; *i stands on the opening one. */
 static bool unquote(struct span text, size_t *i, char *out, size_t *len)
 {
+    if (*i > 0 && !is_word_border(text, *i - 1))
+        return false;
     for ((*i)++; *i < text.len && text.at[*i] != '"'; (*i)++) {
         if (text.at[*i] == '\\' && ++*i == text.len)
             return false;
@@ -62,7 +70,7 @@ static bool unquote(struct span text, size_t *i, char *out, size_t *len)
             return false;
         out[(*len)++] = text.at[*i];
     }
-    return *i < text.len;
+    return *i < text.len && is_word_border(text, *i + 1);
 }
 
 /* Writes the internal form to out; *at is the index behind the last unquoted '@', 0 if none. */
