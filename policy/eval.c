@@ -343,8 +343,8 @@ enum verdict eval_table_error(struct eval *e, enum map_result result, struct spa
 {
     if (result == MAP_PENDING)
         return VERDICT_PENDING;
-    if (result == MAP_BROKEN)
-        return eval_configuration_error(e, "a table that an address needs is unusable");
+    if (result == MAP_BROKEN) /* to Postfix, too, a table that cannot be opened may come back */
+        eval_note(e, "general", "a table that an address needs is unusable");
     return eval_reject(e, 451, "4.3.0", "<%.*s>: Temporary lookup failure", (int)address.len,
                        address.at);
 }

@@ -220,7 +220,7 @@ enum map_result recipient_find(const struct domains *d, const struct map_list *l
 
 bool recipient_is_postmaster(const struct domains *d, const struct resolved *address)
 {
-    return span_equals(address->user, SPAN_LITERAL("postmaster"))
+    return span_equals(address->local, SPAN_LITERAL("postmaster"))
            && (address_class_is_final(address->class)
                || span_iequals(address->domain, span_of(d->params->myorigin)));
 }
@@ -231,8 +231,8 @@ static bool always_exists(const struct domains *d, const struct resolved *addres
     if (recipient_is_postmaster(d, address))
         return true;
     return address->class == ADDRESS_LOCAL
-           && (span_equals(address->user, SPAN_LITERAL("mailer-daemon"))
-               || span_equals(address->user, SPAN_LITERAL("double-bounce")));
+           && (span_equals(address->local, SPAN_LITERAL("mailer-daemon"))
+               || span_equals(address->local, SPAN_LITERAL("double-bounce")));
 }
 
 struct class_tables {
@@ -284,6 +284,7 @@ enum map_result recipient_listing(const struct domains *d, const struct map_read
     struct class_tables t = tables_of(d, address->class);
     *out = (struct listing){ .is_known = true };
     enum map_result result = is_listed(d, reader, &d->virtual_alias_maps, address);
+    out->is_alias = result == MAP_FOUND;
     if (result != MAP_NOT_FOUND || t.list == NULL || always_exists(d, address))
         return result == MAP_NOT_FOUND ? MAP_FOUND : result;
     if (t.list->count == 0 && !t.empty_means_nobody)

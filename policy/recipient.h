@@ -40,6 +40,7 @@ struct resolved {
 /* How an address was found, or not, in the tables of its class. */
 struct listing {
     bool is_known;
+    bool is_alias;     /* known, for it stands in virtual_alias_maps */
     int code;          /* not known: reply code and text of spec 3.6 */
     const char *text;
 };

@@ -252,3 +252,11 @@ enum route_status route_recipient(const struct policy *policy, const struct map_
     *text = r.text;
     return status == ROUTE_OUTSIDE && r.count == 1 ? ROUTE_NOT_OURS : status;
 }
+
+enum route_status route_transport(const struct policy *policy, const struct map_reader *reader,
+                                  const struct resolved *address, struct arena *memory,
+                                  struct transport *out)
+{
+    struct router r = { .policy = policy, .reader = reader, .memory = memory };
+    return choose_transport(&r, address, out);
+}

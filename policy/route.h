@@ -33,6 +33,11 @@ enum route_status route_recipient(const struct policy *policy, const struct map_
                                   struct span recipient, struct arena *memory,
                                   struct target **targets, const char **text);
 
+/* The transport of a resolved address, from transport_maps or of its class. */
+enum route_status route_transport(const struct policy *policy, const struct map_reader *reader,
+                                  const struct resolved *address, struct arena *memory,
+                                  struct transport *out);
+
 /* A path from a table may be used below the base: not absolute, no "..", no empty parts but a
  * trailing slash. */
 bool mailbox_path_is_safe(struct span path);

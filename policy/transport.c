@@ -9,6 +9,7 @@ static const struct {
     { "virtual", TRANSPORT_VIRTUAL, false }, { "lmtp", TRANSPORT_LMTP, true },
     { "smtp", TRANSPORT_SMTP, true },        { "relay", TRANSPORT_SMTP, true },
     { "discard", TRANSPORT_DISCARD, false }, { "error", TRANSPORT_ERROR, false },
+    { "retry", TRANSPORT_ERROR, false },
 };
 
 const char *transport_parse(struct span text, struct arena *memory, struct transport *out)
@@ -27,5 +28,5 @@ const char *transport_parse(struct span text, struct arena *memory, struct trans
         return kinds[i].needs_nexthop && nexthop.len == 0 ? "needs a next hop behind the colon"
                                                           : NULL;
     }
-    return "unknown transport (there are: virtual, lmtp:, smtp:, discard:, error:)";
+    return "unknown transport (there are: virtual, lmtp:, smtp:, discard:, error:, retry:)";
 }

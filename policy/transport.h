@@ -1,5 +1,6 @@
 /* transport - where mail for a class of addresses goes: "virtual", "lmtp:unix:PATH",
- * "lmtp:inet:HOST:PORT", "smtp:[HOST]:PORT", "discard:", "error:TEXT".
+ * "lmtp:inet:HOST:PORT", "smtp:[HOST]:PORT", "discard:", "error:TEXT",
+ *             "retry:TEXT".
  * Thread: any; texts live in the arena given. */
 #ifndef POSTERN_TRANSPORT_H
 #define POSTERN_TRANSPORT_H

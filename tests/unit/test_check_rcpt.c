@@ -72,7 +72,8 @@ static const struct verdict_case cases[] = {
     { "which table is nobody's business", UNLISTED "\nshow_user_unknown_table_name = no", "to=x@example.org", "",
       "550 5.1.1 " R("x@example.org") "User unknown" },
     { "a table that cannot be used", UNLISTED "\nrelay_recipient_maps = fail:x", "to=x@relay.test", "",
-      "451 4.3.5 Server configuration error | warning: a table that an address needs is unusable" },
+      "451 4.3.0 <x@relay.test>: Temporary lookup failure | "
+      "general: a table that an address needs is unusable" },
     { "one that cannot answer now", UNLISTED "\nrelay_recipient_maps = unix:passwd.byname", "to=x@relay.test",
       "MAP x@relay.test = ?", "451 4.3.0 <x@relay.test>: Temporary lookup failure" },
     { "one that takes its time", UNLISTED "\nrelay_recipient_maps = unix:passwd.byname", "to=x@relay.test",
