@@ -275,12 +275,59 @@ static bool takes_utf8(const struct transport *transport)
     return transport->kind != TRANSPORT_LMTP && transport->kind != TRANSPORT_SMTP;
 }
 
+struct own_ips {
+    struct ip ips[OWN_IPS_MAX];
+    size_t count;
+};
+
+static void add_own(struct own_ips *own, const struct ip *ip)
+{
+    if (own->count < OWN_IPS_MAX)
+        own->ips[own->count++] = *ip;
+}
+
+static void add_interfaces(struct own_ips *own, const struct host *host, bool all)
+{
+    for (size_t i = 0; i < host->ip_count; i++)
+        if (all || ip_is_loopback(&host->ips[i]))
+            add_own(own, &host->ips[i]);
+}
+
+/* "all", "loopback-only" or addresses; names would have to be looked up. */
+static void read_interfaces(struct own_ips *own, const char *text, const char *parameter,
+                            const struct host *host, struct problems *problems)
+{
+    struct span rest = span_of(text), item, inside;
+    while ((item = list_next(&rest)).len > 0) {
+        struct ip ip;
+        bool is_bracketed = item.at[0] == '[' && item.at[item.len - 1] == ']';
+        inside = is_bracketed ? span_make(item.at + 1, item.len - 2) : item;
+        bool all = span_iequals(item, SPAN_LITERAL("all"));
+        if (all || span_iequals(item, SPAN_LITERAL("loopback-only")))
+            add_interfaces(own, host, all);
+        else if (ip_parse(inside, &ip))
+            add_own(own, &ip);
+        else
+            problems_warning(problems, parameter, "\"%.*s\" is ignored: addresses are wanted",
+                             (int)item.len, item.at);
+    }
+}
+
+static void find_own_ips(struct own_ips *own, const struct config *config,
+                         const struct host *host, struct problems *problems)
+{
+    read_interfaces(own, config->params.inet_interfaces, "inet_interfaces", host, problems);
+    read_interfaces(own, config->params.proxy_interfaces, "proxy_interfaces", host, problems);
+}
+
 static void compile(struct config *config, const struct host *host, struct problems *problems)
 {
+    struct own_ips own = { .count = 0 };
     struct values values = { config, host, false };
+    find_own_ips(&own, config, host, problems);
     const struct policy_source source = {
         .params = &config->params, .maps = config->maps, .base_dir = config->base_dir,
-        .own_ips = host->ips, .own_ip_count = host->ip_count,
+        .own_ips = own.ips, .own_ip_count = own.count,
         .lookup = lookup_expanded, .context = &values, .problems = problems,
     };
     config->policy = policy_new(&source);
