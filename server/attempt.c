@@ -47,6 +47,7 @@ static void log_rcpt(struct attempt *a, const struct envelope_rcpt *r, const cha
         buf_puts(&to, ">, orig_to=<");
         text_escape(&to, r->original, 320);
     }
+    stats_delivery(services->stats, r->transport, status_of(r));
     log_line(services->log, r->transport, a->number,
              "%s: to=<%s>, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)", a->envelope.id,
              buf_text(&to), r->relay[0] != '\0' ? r->relay : "none", delay_s > 0 ? delay_s : 0.0,

@@ -77,7 +77,9 @@ struct dns {
     int server_count;
     bool is_closing, is_ticking;
     struct hosts *hosts; /* owns */
-    struct dns_counts counts;
+    struct {
+        _Atomic uint64_t asked, cached, found, not_found, failed;
+    } counts;
 };
 
 /* ------------------------------------------------------------ entries */
@@ -599,5 +601,7 @@ void dns_free(struct dns *dns)
 
 void dns_get_counts(const struct dns *dns, struct dns_counts *out)
 {
-    *out = dns->counts;
+    *out = (struct dns_counts){ .asked = dns->counts.asked, .cached = dns->counts.cached,
+                                .found = dns->counts.found, .not_found = dns->counts.not_found,
+                                .failed = dns->counts.failed };
 }

@@ -38,6 +38,7 @@ void dns_free(struct dns *dns);
 
 void dns_ask(struct dns *dns, enum fact_kind kind, struct span text, dns_callback *callback,
              void *arg);
+/* Any thread, while the loop lives. */
 void dns_get_counts(const struct dns *dns, struct dns_counts *out);
 
 #endif

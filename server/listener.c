@@ -138,6 +138,7 @@ static void on_connection(uv_stream_t *stream, int status)
         return;
     }
     atomic_fetch_sub(&server->connections, 1);
+    stats_add(&l->loop->stats, STAT_CONNECTIONS_BUSY, 1);
     char text[512];
     snprintf(text, sizeof text, "421 4.3.2 %.255s All server ports are busy\r\n",
              l->loop->config->params.myhostname);

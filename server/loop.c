@@ -210,6 +210,12 @@ static bool allows_address(struct fetcher *fetcher, const struct ip *ip)
            || (ip_is_public(ip) && !is_own_address(policy, ip));
 }
 
+static void decided(struct smtpd *d, enum verdict verdict)
+{
+    if (d->in.stage == STAGE_RCPT)
+        stats_rcpt(d->services->stats, verdict, &d->run.out);
+}
+
 static void init_handles(struct loop *loop)
 {
     uv_async_init(&loop->uv, &loop->wake, on_wake);
@@ -232,7 +238,7 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     log_init(&loop->log, sink);
     init_handles(loop);
     loop->services = (struct smtpd_services){
-        .log = &loop->log, .clients = server->clients, .context = loop, .loop_index = index,
+        .log = &loop->log, .stats = &loop->stats, .decided = decided, .clients = server->clients, .context = loop, .loop_index = index,
         .wall_us = wall_us, .date = date, .ask = conn_ask, .remember = remember, .deliver = deliver, .spill = spill,
     };
     loop->fetcher.work_begun = work_begun;

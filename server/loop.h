@@ -8,6 +8,7 @@
 #include "server/fetch.h"
 #include "server/log.h"
 #include "server/smtpd.h"
+#include "server/stats.h"
 
 #include <pthread.h>
 #include <uv.h>
@@ -37,6 +38,7 @@ struct loop {
     struct smtpd_services services;
     struct fetcher fetcher;    /* owns: DNS, policy servers */
     struct log log;
+    struct stats stats;        /* this loop writes, the metrics thread reads */
     struct listener *listeners; /* owns */
     struct conn *conns, *oldest; /* owns: all connections, newest first; the last of them */
     int conn_count;

@@ -114,6 +114,7 @@ static void after_load(uv_work_t *request, int status)
     struct server *server = r->server;
     (void)status;
     log_problems(server, r);
+    atomic_store(&server->gauges.reload_ok, r->problems.error_count == 0);
     if (r->problems.error_count > 0)
         log_line(&server->loops[0]->log, "master", 0,
                  "error: %d mistakes in %s: the old configuration stays in force",

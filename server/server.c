@@ -119,9 +119,24 @@ static bool needs_store(const struct config *config)
            || config->policy->verifies;
 }
 
+/* What the metrics thread may not look up by itself. */
+static void publish_gauges(struct server *server)
+{
+    struct gauges *g = &server->gauges;
+    const struct tls_config *tls = server->config->tls;
+    struct schedule_counts counts = queue_count(server->queue);
+    atomic_store(&g->queue_waiting, (int64_t)(counts.waiting + counts.ready));
+    atomic_store(&g->queue_active, (int64_t)counts.active);
+    atomic_store(&g->queue_held, (int64_t)counts.held);
+    atomic_store(&g->queue_oldest_s, queue_oldest_s(server->queue));
+    atomic_store(&g->certificate_expiry_s, tls != NULL ? tls_config_expiry(server->config->tls) : 0);
+}
+
 static void on_refresh(uv_timer_t *timer)
 {
     struct server *server = timer->data;
+    if (server->metrics != NULL)
+        publish_gauges(server);
     if (server->is_refreshing)
         return;
     test_lists(server);
@@ -173,6 +188,8 @@ static void drain(struct server *server)
 {
     server->is_draining = true;
     notify_stopping();
+    metrics_stop(server->metrics); /* what it reads will go away, loop by loop */
+    server->metrics = NULL;
     control_close(server->control);
     queue_drain(server->queue);
     log_line(&main_loop(server)->log, "master", 0, "terminating: no new connections");
@@ -342,6 +359,10 @@ static int prepare(struct server *server)
     }
     if (!make_loops(server) || !bind_listeners(server))
         return EX_UNAVAILABLE;
+    if ((error = metrics_bind(server, &server->metrics)) != NULL) {
+        fatal("metrics_listen", error);
+        return EX_UNAVAILABLE;
+    }
     server->connection_limit = connection_limit(p);
     server->connection_reserve = server->connection_limit / 4 < p->smtpd_connection_reserve
                                      ? server->connection_limit / 4
@@ -385,6 +406,7 @@ int server_run(struct config *config)
 {
     static struct server server;
     server.config = config_hold(config);
+    atomic_init(&server.gauges.reload_ok, 1);
     server.clients = clients_new();
     deliver_init(&server.deliver_lane);
     char *store_dir = xprintf("%s/store", config->params.data_directory);
@@ -403,6 +425,7 @@ int server_run(struct config *config)
     log_flush(&main_loop(&server)->log);
     queue_start(server.queue);
     watchdog_start(&server);
+    metrics_start(server.metrics);
     notify_ready();
     run_loops(&server);
     log_line(&main_loop(&server)->log, "master", 0, "terminated");

@@ -7,6 +7,7 @@
 #include "server/control.h"
 #include "server/lane.h"
 #include "server/loop.h"
+#include "server/metrics.h"
 #include "server/notify.h"
 #include "server/sandbox.h"
 #include "server/store.h"
@@ -38,6 +39,8 @@ struct server {
     const struct config *lists_tested; /* whose DNS lists were tested last; only compared */
     int64_t lists_tested_ms;
     struct watchdog watchdog;
+    struct metrics *metrics;    /* owns: NULL without metrics_listen */
+    struct gauges gauges;
     uv_signal_t signals[3];
     uv_timer_t refresh;         /* tables, certificates, disk space; then the drain's limit */
 };

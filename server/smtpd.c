@@ -1,4 +1,5 @@
 #include "server/smtpd.h"
+#include "server/stats.h"
 #include "protocol/mem.h"
 #include "server/clients.h"
 
@@ -12,6 +13,7 @@ void smtpd_init(struct smtpd *d, struct config *config, struct smtpd_services *s
                          .number = number, .client_ip = *client };
     smtp_session_init(&d->smtp, config_params(config, services->is_stressed));
     smtp_peer_init(&d->smtp.peer, client, client_port, server, server_port);
+    stats_add(services->stats, STAT_CONNECTIONS, 1);
 }
 
 static void forget_tls(struct smtpd *d)
@@ -106,6 +108,7 @@ enum smtpd_need smtpd_next(struct smtpd *d, struct span *in, struct buf *out)
 
 void smtpd_learn(struct smtpd *d, const struct fact *fact)
 {
+    stats_fact(d->services->stats, fact);
     if (d->run.facts != NULL) /* else: an answer that comes after XCLIENT, or too early */
         policy_learn(&d->run, fact);
 }
@@ -122,6 +125,7 @@ void smtpd_secured(struct smtpd *d, const char *text, const char *sni)
     bits = span_skip(span_make(bits.at, span_find(bits, '/')), 1);
     span_to_u64(bits, 100000, &number);
     d->tls_text = xstrdup(text);
+    stats_tls(d->services->stats, protocol);
     d->tls_protocol = xprintf("%.*s", (int)protocol.len, protocol.at);
     d->tls_cipher = xprintf("%.*s", (int)cipher.len, cipher.at);
     d->tls_sni = xstrdup(sni != NULL ? sni : "");
@@ -137,5 +141,6 @@ bool smtpd_is_receiving(const struct smtpd *d)
 
 void smtpd_closed(struct smtpd *d, const char *error)
 {
+    stats_session(d->services->stats, &d->smtp);
     smtpd_log_disconnect(d, error);
 }

@@ -21,6 +21,7 @@
 
 struct clients;
 struct smtpd;
+struct stats;
 
 /* When a general warning was last written. */
 struct smtpd_warning {
@@ -34,6 +35,7 @@ enum { SMTPD_WARNINGS = 64, SMTPD_WARN_EVERY_MS = 3600 * 1000 };
 struct smtpd_services {
     struct log *log;
     struct clients *clients;   /* shared by all loops */
+    struct stats *stats;       /* NULL: nobody counts */
     void *context;             /* the driver's */
     int64_t now_ms;            /* monotonic, kept up to date by the driver */
     int64_t (*wall_us)(struct smtpd_services *services); /* since the epoch */
@@ -141,7 +143,7 @@ void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
                       const char *reply);
 void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_reply *reply);
 /* Members for the line about one recipient; status is "dsn=2.0.0, status=sent (...)". */
-void smtpd_log_delivery(struct log *log, const char *queue_id, const struct delivery_rcpt *r,
+void smtpd_log_delivery(struct smtpd_services *services, const char *queue_id, const struct delivery_rcpt *r,
                         const char *status);
 void smtpd_log_disconnect(struct smtpd *d, const char *error);
 

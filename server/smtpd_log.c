@@ -2,6 +2,7 @@
 #include "protocol/mem.h"
 #include "protocol/text.h"
 #include "server/smtpd.h"
+#include "server/stats.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -110,9 +111,13 @@ static struct span value_behind(const char *text, const char *key, const char *e
     return span_make(at, strcspn(at, ends));
 }
 
-void smtpd_log_delivery(struct log *log, const char *queue_id, const struct delivery_rcpt *r,
-                        const char *status)
+void smtpd_log_delivery(struct smtpd_services *services, const char *queue_id,
+                        const struct delivery_rcpt *r, const char *status)
 {
+    struct log *log = services->log;
+    struct span word = value_behind(status, "status=", " ");
+    stats_delivery(services->stats, r->transport,
+                   word.at[0] == 's' ? "sent" : word.at[0] == 'd' ? "deferred" : "bounced");
     log_member(log, "queue_id", span_of(queue_id));
     log_member(log, "event", SPAN_LITERAL("delivery"));
     log_member(log, "to", r->address);
@@ -120,7 +125,7 @@ void smtpd_log_delivery(struct log *log, const char *queue_id, const struct deli
         log_member(log, "orig_to", r->original);
     log_member(log, "relay", span_of(r->transport));
     log_member(log, "dsn", value_behind(status, "dsn=", ","));
-    log_member(log, "status", value_behind(status, "status=", " "));
+    log_member(log, "status", word);
 }
 
 static void lower_name(const char *name, char lower[16])

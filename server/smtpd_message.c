@@ -3,6 +3,7 @@
 #include "protocol/text.h"
 #include "server/clients.h"
 #include "server/smtpd.h"
+#include "server/stats.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -224,6 +225,7 @@ static void answer_accepted(struct smtpd *d, const char *queue_id)
                            ? arena_printf(&d->smtp.scratch, "Ok: %llu bytes queued as %s",
                                           (unsigned long long)d->smtp.data.size_bytes, queue_id)
                            : arena_printf(&d->smtp.scratch, "Ok: queued as %s", queue_id);
+    stats_message(d->services->stats, d->smtp.data.size_bytes);
     smtpd_answer(d, &(struct smtp_reply){ 250, "2.0.0", text });
 }
 
@@ -282,7 +284,7 @@ static void log_recipient(struct smtpd_services *services, const struct delivery
         buf_puts(&to, ">, orig_to=<");
         text_escape(&to, r->original, 320);
     }
-    smtpd_log_delivery(services->log, delivery->queue_id, r, status);
+    smtpd_log_delivery(services, delivery->queue_id, r, status);
     log_line(services->log, r->transport, delivery->number,
              "%s: to=<%s>, relay=%s, delay=%.2f, %s", delivery->queue_id, buf_text(&to),
              r->transport, delay_s > 0 ? delay_s : 0.0, status);
