@@ -11,15 +11,30 @@ static bool has_enhanced(const struct smtp_reply *reply)
 /* Unlike a log, a reply shows a blank where a byte cannot be printed (spec 1.9). */
 static void write_printable(struct buf *out, struct span text, size_t max)
 {
-    for (size_t used = 0; text.len > 0;) {
-        size_t n = utf8_sequence(text);
-        bool is_good = utf8_is_printable(span_make(text.at, n));
-        struct span one = span_make(text.at, n > 0 ? n : 1);
-        used += is_good ? one.len : 1;
-        if (used > max)
+    for (size_t room = max; text.len > 0;) {
+        size_t plain = text_plain_length(text);
+        size_t n = plain > 0 ? plain : utf8_sequence(text);
+        bool is_good = plain > 0 || utf8_is_printable(span_make(text.at, n));
+        struct span some = is_good ? span_make(text.at, n) : SPAN_LITERAL(" ");
+        if (some.len > room) {
+            buf_append(out, some.at, plain > 0 ? room : 0);
             return;
-        buf_add(out, is_good ? one : SPAN_LITERAL(" "));
-        text = span_skip(text, one.len);
+        }
+        buf_add(out, some);
+        room -= some.len;
+        text = span_skip(text, n > 0 ? n : 1);
+    }
+}
+
+static void write_start(struct buf *out, const struct smtp_reply *reply, char separator)
+{
+    int code = reply->code;
+    const char start[] = { (char)('0' + code / 100 % 10), (char)('0' + code / 10 % 10),
+                           (char)('0' + code % 10), separator };
+    buf_append(out, start, sizeof start);
+    if (has_enhanced(reply)) {
+        buf_puts(out, reply->enhanced);
+        buf_putc(out, ' ');
     }
 }
 
@@ -27,9 +42,7 @@ static void write_line(struct buf *out, const struct smtp_reply *reply, struct s
                        char separator)
 {
     size_t start = out->len;
-    buf_printf(out, "%03d%c", reply->code, separator);
-    if (has_enhanced(reply))
-        buf_printf(out, "%s ", reply->enhanced);
+    write_start(out, reply, separator);
     size_t used = out->len - start;
     write_printable(out, text, used < SMTP_REPLY_LINE_MAX ? SMTP_REPLY_LINE_MAX - used : 0);
     buf_puts(out, "\r\n");
@@ -50,9 +63,7 @@ void smtp_reply_write(struct buf *out, const struct smtp_reply *reply)
 
 void smtp_reply_print(struct buf *out, const struct smtp_reply *reply)
 {
-    buf_printf(out, "%03d ", reply->code);
-    if (has_enhanced(reply))
-        buf_printf(out, "%s ", reply->enhanced);
+    write_start(out, reply, ' ');
     struct span text = span_of(reply->text);
     write_printable(out, text, SMTP_REPLY_LINE_MAX * 2);
 }

@@ -37,13 +37,6 @@ struct span span_trim(struct span text)
     return text;
 }
 
-struct span span_skip(struct span text, size_t n)
-{
-    if (n > text.len)
-        n = text.len;
-    return n == 0 ? text : span_make(text.at + n, text.len - n);
-}
-
 size_t span_find(struct span text, char c)
 {
     const char *hit = text.len > 0 ? memchr(text.at, c, text.len) : NULL;

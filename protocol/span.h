@@ -71,7 +71,12 @@ bool span_iends(struct span text, struct span suffix);
 struct span span_trim(struct span text);
 
 /* The rest after n bytes; n is cut to the length. */
-struct span span_skip(struct span text, size_t n);
+static inline struct span span_skip(struct span text, size_t n)
+{
+    if (n > text.len)
+        n = text.len;
+    return n == 0 ? text : span_make(text.at + n, text.len - n);
+}
 
 /* Index of c, or text.len. */
 size_t span_find(struct span text, char c);

@@ -71,19 +71,29 @@ bool utf8_is_printable(struct span sequence)
                             : sequence.len == 1 && ascii_is_print(sequence.at[0]);
 }
 
+size_t text_plain_length(struct span text)
+{
+    size_t n = 0;
+    while (n < text.len && ascii_is_print(text.at[n]))
+        n++;
+    return n;
+}
+
 void text_escape(struct buf *out, struct span text, size_t max)
 {
     size_t start = out->len;
     while (text.len > 0) {
-        size_t n = utf8_sequence(text);
-        struct span one = span_make(text.at, n > 0 ? n : 1);
-        bool is_good = utf8_is_printable(span_make(text.at, n));
-        if (out->len - start + one.len > max) {
+        size_t room = max - (out->len - start), plain = text_plain_length(text);
+        size_t n = plain > 0 ? plain : utf8_sequence(text);
+        bool is_good = plain > 0 || utf8_is_printable(span_make(text.at, n));
+        struct span some = span_make(text.at, n > 0 ? n : 1);
+        if (some.len > room) {
+            buf_append(out, some.at, plain > 0 ? room : 0);
             buf_puts(out, "...");
             return;
         }
-        buf_add(out, is_good ? one : SPAN_LITERAL("?"));
-        text = span_skip(text, one.len);
+        buf_add(out, is_good ? some : SPAN_LITERAL("?"));
+        text = span_skip(text, some.len);
     }
 }
 

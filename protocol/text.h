@@ -19,6 +19,9 @@ bool utf8_is_valid(struct span text);
 bool utf8_is_printable(struct span sequence);
 bool text_is_ascii(struct span text);
 
+/* How many octets at the start are printable ASCII: they stand for themselves everywhere. */
+size_t text_plain_length(struct span text);
+
 /* Appends at most max bytes of text, escaped; a cut text ends with "...". */
 void text_escape(struct buf *out, struct span text, size_t max);
 

@@ -1,7 +1,9 @@
 #include "queue/commit.h"
+#include "protocol/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,19 +19,61 @@ static void fail(struct commit *c, size_t failed, int result)
     }
 }
 
-static void run_step(struct commit *batch, void (*step)(struct maildir_item *item))
+/* The first item of each message that has failed takes the others with it. */
+static void fail_failed(struct commit *batch)
+{
+    for (struct commit *c = batch; c != NULL; c = c->next)
+        for (size_t i = 0; i < c->count && c->result == 0; i++)
+            if (c->items[i].result != 0)
+                fail(c, i, c->items[i].result);
+}
+
+static void publish(struct commit *batch)
 {
     for (struct commit *c = batch; c != NULL; c = c->next)
         for (size_t i = 0; i < c->count && c->result == 0; i++) {
-            step(&c->items[i]);
+            maildir_publish(&c->items[i]);
             if (c->items[i].result != 0)
                 fail(c, i, c->items[i].result);
         }
 }
 
+/* Maildir items that are done at the same time. */
+struct group {
+    void **items;
+    size_t count;
+};
+
+static void sync_thing(void *item)
+{
+    maildir_sync(item);
+}
+
+static void settle_thing(void *item)
+{
+    maildir_settle(item);
+}
+
+static void run_group(struct commit *batch, struct group *group, void (*step)(void *item),
+                      struct parallel *threads)
+{
+    parallel_run(threads, step, group->items, group->count);
+    group->count = 0;
+    fail_failed(batch);
+}
+
+static void sync_files(struct commit *batch, struct group *group, struct parallel *threads)
+{
+    for (struct commit *c = batch; c != NULL; c = c->next)
+        for (size_t i = 0; i < c->count && c->result == 0; i++)
+            if (!c->items[i].is_synced)
+                group->items[group->count++] = &c->items[i];
+    run_group(batch, group, sync_thing, threads);
+}
+
 enum { OPEN_ITEMS_MAX = 32 }; /* of one message; the rest is frugal */
 
-static void write_one(struct commit *c, int base_fd)
+static void begin_one(struct commit *c, int base_fd)
 {
     c->result = base_fd < 0 ? base_fd : 0;
     for (size_t i = 0; i < c->count; i++) {
@@ -40,15 +84,31 @@ static void write_one(struct commit *c, int base_fd)
         item->base_fd = base_fd;
         item->is_frugal = i >= OPEN_ITEMS_MAX;
     }
-    for (size_t i = 0; i < c->count && c->result == 0; i++) {
-        maildir_write(&c->items[i]);
-        if (c->items[i].result != 0)
-            fail(c, i, c->items[i].result);
-    }
 }
 
-/* The directory was synced for an earlier item of this batch, after that item's rename and,
- * because renaming is a step of its own, after this one's. */
+static void write_thing(void *item)
+{
+    maildir_write(item);
+}
+
+/* What is frugal is synced in this step, so it is done at the same time. */
+static void write_files(struct commit *batch, struct group *group, struct parallel *threads)
+{
+    for (struct commit *c = batch; c != NULL; c = c->next)
+        for (size_t i = 0; i < c->count && c->result == 0; i++) {
+            if (c->items[i].is_frugal) {
+                group->items[group->count++] = &c->items[i];
+                continue;
+            }
+            maildir_write(&c->items[i]);
+            if (c->items[i].result != 0)
+                fail(c, i, c->items[i].result);
+        }
+    run_group(batch, group, write_thing, threads);
+}
+
+/* The directory was or will be synced for an earlier item of this batch, after that item's
+ * rename and, because renaming is a step of its own, after this one's. */
 static bool is_settled(const struct commit *batch, const struct commit *c, size_t index)
 {
     enum { LOOK_BACK_MAX = 64 };
@@ -66,16 +126,24 @@ static bool is_settled(const struct commit *batch, const struct commit *c, size_
     return false;
 }
 
-static void settle(struct commit *batch)
+static bool needs_settling(const struct commit *batch, const struct commit *c, size_t index)
 {
-    for (struct commit *c = batch; c != NULL; c = c->next)
-        for (size_t i = 0; i < c->count && c->result == 0; i++) {
-            if (is_settled(batch, c, i))
-                continue;
-            maildir_settle(&c->items[i]);
-            if (c->items[i].result != 0)
-                fail(c, i, c->items[i].result);
-        }
+    return c->result == 0 && !c->items[index].is_settled && !is_settled(batch, c, index);
+}
+
+/* Again while anything is left: when the sync of a directory has failed for one message, the
+ * others that relied on it try for themselves. */
+static void settle(struct commit *batch, struct group *group, struct parallel *threads)
+{
+    do {
+        for (struct commit *c = batch; c != NULL; c = c->next)
+            for (size_t i = 0; i < c->count; i++)
+                if (needs_settling(batch, c, i))
+                    group->items[group->count++] = &c->items[i];
+        if (group->count == 0)
+            return;
+        run_group(batch, group, settle_thing, threads);
+    } while (true);
 }
 
 /* The messages of a batch nearly always share their base: it is opened when it changes. Each
@@ -108,16 +176,32 @@ static void bases_close(struct bases *bases)
             close(bases->fd[i]);
 }
 
+static size_t count_items(const struct commit *batch)
+{
+    size_t count = 0;
+    for (; batch != NULL; batch = batch->next)
+        count += batch->count;
+    return count;
+}
+
 void commit_run(struct commit *batch)
 {
+    commit_run_on(batch, NULL);
+}
+
+void commit_run_on(struct commit *batch, struct parallel *threads)
+{
     struct bases bases = { .count = 0 };
+    struct group group = { .items = xcalloc(count_items(batch) + 1, sizeof *group.items) };
     for (struct commit *c = batch; c != NULL; c = c->next)
-        write_one(c, base_open(&bases, c->base));
-    run_step(batch, maildir_sync);
-    run_step(batch, maildir_publish);
-    settle(batch);
+        begin_one(c, base_open(&bases, c->base));
+    write_files(batch, &group, threads);
+    sync_files(batch, &group, threads);
+    publish(batch);
+    settle(batch, &group, threads);
     for (struct commit *c = batch; c != NULL; c = c->next)
         for (size_t i = 0; i < c->count; i++)
             maildir_close(&c->items[i]);
     bases_close(&bases);
+    free(group.items);
 }

@@ -2,16 +2,17 @@
  * Before commit_run() returns, every message with result 0 is durable in all its Maildirs: each
  * file fdatasynced, renamed into new/, each new/ fsynced. A message with an error has left
  * nothing behind in any of its Maildirs: all or none.
- * Sharing: the messages of one batch go through each step together. The first fdatasync makes
- * the journal commit the files of all, the first fsync of a directory the renames of all, and
- * a directory that several items name is synced once. That is what makes a busy server cheap;
- * a lone message takes the same steps.
+ * Sharing: the messages of one batch go through each step together. All files are synced at the
+ * same time (parallel.h), so that they share the journal's commits and the disk's flushes; then
+ * all directories, each once however many items name it. That is what makes a busy server cheap
+ * and a slow disk bearable; a lone message takes the same steps.
  * Owns:   nothing: the commit belongs to whoever queued it, until it is done.
  * Thread: one batch per call, any thread; blocks. */
 #ifndef POSTERN_COMMIT_H
 #define POSTERN_COMMIT_H
 
 #include "queue/maildir.h"
+#include "queue/parallel.h"
 
 struct commit {
     struct commit *next;         /* in the batch */
@@ -23,5 +24,8 @@ struct commit {
 };
 
 void commit_run(struct commit *batch);
+
+/* The same, syncing on these threads. */
+void commit_run_on(struct commit *batch, struct parallel *threads);
 
 #endif

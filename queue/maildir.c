@@ -215,7 +215,8 @@ static void end_step(struct maildir_item *item, int result)
 void maildir_write(struct maildir_item *item)
 {
     item->new_fd = item->fd = -1;
-    item->is_moved_file = item->is_created = item->is_synced = item->is_published = false;
+    item->is_moved_file = item->is_created = item->is_synced = false;
+    item->is_published = item->is_settled = false;
     name_file(item);
     int rc = open_or_make(item);
     if (rc == 0)
@@ -289,6 +290,7 @@ void maildir_settle(struct maildir_item *item)
     int rc = open_new(item);
     if (rc == 0 && fsync(item->new_fd) != 0)
         rc = -errno;
+    item->is_settled = rc == 0;
     end_step(item, rc);
 }
 

@@ -48,7 +48,7 @@ struct maildir_item {
     int result;            /* 0 or -errno */
     int new_fd, fd;        /* owns; -1: closed */
     bool is_moved_file;    /* fd is body->fd */
-    bool is_created, is_synced, is_published;
+    bool is_created, is_synced, is_published, is_settled;
     bool has_quota, is_over_quota;
     uint64_t size_bytes;
     char name[MAILDIR_NAME_MAX + 1];

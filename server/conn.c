@@ -119,10 +119,23 @@ static int queue_write(struct conn *c, struct span rest)
     return rc;
 }
 
+/* The last reply waits in the kernel for the close that follows at once: one packet for both. */
+static int send_last(struct conn *c, struct span bytes)
+{
+    uv_os_fd_t fd;
+    int rc = uv_fileno(&c->h.handle, &fd);
+    if (rc != 0)
+        return rc;
+    ssize_t n = send(fd, bytes.at, bytes.len, MSG_MORE | MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n >= 0 ? (int)n : errno == EINTR ? UV_EAGAIN : -errno;
+}
+
 static int send_bytes(struct conn *c, struct span bytes)
 {
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)bytes.at, (unsigned)bytes.len);
-    int n = c->writes > 0 ? UV_EAGAIN : uv_try_write(&c->h.stream, &buf, 1);
+    int n = c->writes > 0     ? UV_EAGAIN
+            : c->is_close_due ? send_last(c, bytes)
+                              : uv_try_write(&c->h.stream, &buf, 1);
     if (n < 0 && n != UV_EAGAIN)
         return n;
     if (n > 0)
@@ -267,9 +280,9 @@ static void finish(struct conn *c)
     encrypt(c); /* the last reply goes before close_notify, not into nothing */
     if (c->tls != NULL)
         tls_stream_shutdown(c->tls, &c->loop->cipher_out);
+    c->is_close_due = true;
     if (!flush(c))
         return;
-    c->is_close_due = true;
     c->in = c->cipher = span_make(NULL, 0);
     if (c->writes > 0)
         stop_reading(c);

@@ -5,21 +5,29 @@
 
 #include <stdlib.h>
 
+/* How many files are synced at the same time: these threads only wait for the disk. */
+enum { SYNC_THREADS = 16 };
+
 static void run_batch(struct lane *lane, struct lane_item *batch)
 {
     struct commit *commits = NULL, **end = &commits;
-    (void)lane;
     for (struct lane_item *i = batch; i != NULL; i = i->next) {
         *end = ((struct deliver_item *)(void *)i)->commits;
         while (*end != NULL)
             end = &(*end)->next;
     }
-    commit_run(commits);
+    commit_run_on(commits, lane->context);
 }
 
 void deliver_init(struct lane *lane)
 {
-    lane_init(lane, run_batch, NULL);
+    lane_init(lane, run_batch, parallel_new(SYNC_THREADS));
+}
+
+void deliver_fini(struct lane *lane)
+{
+    parallel_free(lane->context);
+    lane_fini(lane);
 }
 
 void deliver_commits(struct lane *lane, struct loop *loop, struct deliver_item *item,

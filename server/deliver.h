@@ -11,6 +11,7 @@
 #include "server/lane.h"
 
 void deliver_init(struct lane *lane);
+void deliver_fini(struct lane *lane);
 
 /* smtpd_delivered() is called on the loop when it is done. */
 void deliver_put(struct lane *lane, struct loop *loop, struct delivery *delivery);

@@ -163,6 +163,22 @@ static const char *stamp(struct log *log)
     return log->stamp;
 }
 
+static void put_texts(struct buf *out, const char *const *texts)
+{
+    for (; *texts != NULL; texts++)
+        buf_puts(out, *texts);
+}
+
+static void put_number(struct buf *out, uint64_t number)
+{
+    char digits[20], *at = digits + sizeof digits;
+    do {
+        *--at = (char)('0' + number % 10);
+    } while ((number /= 10) > 0);
+    buf_append(out, at, (size_t)(digits + sizeof digits - at));
+}
+
+/* Every line has one, so it is put together without printf. */
 static void put_prefix(struct log *log, struct buf *out, const char *component, uint64_t number)
 {
     pthread_mutex_lock(&log->sink->mutex);
@@ -170,10 +186,11 @@ static void put_prefix(struct log *log, struct buf *out, const char *component, 
     if (to->is_syslog)
         buf_printf(out, "<%d>%s ", FACILITY_MAIL * 8 + SEVERITY_INFO, stamp(log));
     else if (!to->is_journal)
-        buf_printf(out, "%s %s ", stamp(log), to->host);
+        put_texts(out, (const char *[]){ stamp(log), " ", to->host, " ", NULL });
+    put_texts(out, (const char *[]){ to->name, "/", component, "[", NULL });
     bool has_number = number != 0 && !to->is_syslog;
-    buf_printf(out, "%s/%s[%llu]: ", to->name, component,
-               has_number ? (unsigned long long)number : log->sink->pid);
+    put_number(out, has_number ? number : log->sink->pid);
+    buf_puts(out, "]: ");
     pthread_mutex_unlock(&log->sink->mutex);
 }
 
@@ -208,11 +225,17 @@ static void put_plain(struct log *log, const char *component, uint64_t number, s
 
 void log_line(struct log *log, const char *component, uint64_t number, const char *format, ...)
 {
-    char text[LOG_LINE_MAX];
     va_list ap;
     va_start(ap, format);
-    int n = vsnprintf(text, sizeof text, format, ap);
+    log_line_v(log, component, number, format, ap);
     va_end(ap);
+}
+
+void log_line_v(struct log *log, const char *component, uint64_t number, const char *format,
+                va_list ap)
+{
+    char text[LOG_LINE_MAX];
+    int n = vsnprintf(text, sizeof text, format, ap);
     size_t before = log->lines.len, len = n < 0 ? 0 : (size_t)n;
     if (len >= sizeof text)
         len = sizeof text - 1;

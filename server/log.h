@@ -14,6 +14,7 @@
 #include "protocol/buf.h"
 #include "protocol/params.h"
 
+#include <stdarg.h>
 #include <stdint.h>
 
 enum { LOG_LINE_MAX = 2000, LOG_BACKLOG_MAX = 1 << 20 };
@@ -46,6 +47,8 @@ void log_member(struct log *log, const char *name, struct span value);
 /* component: "smtpd", "cleanup", "qmgr", "virtual", "master". number 0: the pid. */
 void log_line(struct log *log, const char *component, uint64_t number, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+void log_line_v(struct log *log, const char *component, uint64_t number, const char *format,
+                va_list ap) __attribute__((format(printf, 4, 0)));
 void log_flush(struct log *log);
 
 #endif

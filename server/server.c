@@ -434,7 +434,7 @@ int server_run(struct config *config)
         free(server.loops[i - 1]);
     }
     clients_free(server.clients);
-    lane_fini(&server.deliver_lane);
+    deliver_fini(&server.deliver_lane);
     queue_free(server.queue);
     store_service_fini(&server.store);
     log_sink_close(server.log_sink);

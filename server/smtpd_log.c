@@ -11,14 +11,12 @@ enum { ADDRESS_SHOWN_MAX = 320, HELO_SHOWN_MAX = 255 };
 
 void smtpd_log(struct smtpd *d, const char *component, const char *format, ...)
 {
-    char text[LOG_LINE_MAX];
     va_list ap;
-    va_start(ap, format);
-    vsnprintf(text, sizeof text, format, ap);
-    va_end(ap);
     log_member(d->services->log, "client_name", span_of(d->smtp.peer.name));
     log_member(d->services->log, "client_address", span_of(d->smtp.peer.address));
-    log_line(d->services->log, component, d->number, "%s", text);
+    va_start(ap, format);
+    log_line_v(d->services->log, component, d->number, format, ap);
+    va_end(ap);
 }
 
 const char *smtpd_client(const struct smtpd *d)

@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,8 +23,10 @@
 #include <unistd.h>
 
 static struct {
+    pthread_mutex_t mutex; /* several threads may call at a time */
     bool is_on;
     int countdown, error; /* the call that brings it to 0 fails with error */
+    char letter;          /* only calls of this kind count down; 0: all */
     bool has_fired;
     char calls[4096];
     size_t count;
@@ -33,8 +36,17 @@ static struct {
 static inline void fault_arm(int n, int error)
 {
     memset(&fault, 0, sizeof fault);
+    pthread_mutex_init(&fault.mutex, NULL);
     fault.is_on = true;
     fault.countdown = n;
+    fault.error = error;
+}
+
+/* The first call of this kind fails. */
+static inline void fault_fail(char letter, int error)
+{
+    fault.letter = letter;
+    fault.countdown = 1;
     fault.error = error;
 }
 
@@ -48,13 +60,16 @@ static inline bool fault_here(char letter)
 {
     if (!fault.is_on)
         return false;
+    pthread_mutex_lock(&fault.mutex);
     if (fault.count < sizeof fault.calls - 1)
         fault.calls[fault.count++] = letter;
-    if (fault.countdown == 0 || --fault.countdown > 0)
-        return false;
-    fault.has_fired = true;
-    errno = fault.error;
-    return true;
+    bool counts = fault.countdown > 0 && (fault.letter == 0 || fault.letter == letter);
+    bool fails = counts && --fault.countdown == 0;
+    fault.has_fired |= fails;
+    pthread_mutex_unlock(&fault.mutex);
+    if (fails)
+        errno = fault.error;
+    return fails;
 }
 
 static inline void *fault_real(const char *name)

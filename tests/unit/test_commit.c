@@ -36,6 +36,7 @@ static struct message *message_new(const char *base, const char *name, size_t co
 }
 
 static char base_path[PATH_MAX];
+static struct parallel *threads; /* NULL: the caller does everything */
 
 static struct scratch begin(void)
 {
@@ -205,7 +206,7 @@ Test(commit, a_thousand_recipients_need_few_descriptors)
     scratch_end(&s);
 }
 
-Test(commit, a_batch_of_many_messages)
+static void commit_many(void)
 {
     enum { MANY = 100, MAILBOXES = 7 };
     struct scratch s = begin();
@@ -218,7 +219,7 @@ Test(commit, a_batch_of_many_messages)
         if (i > 0)
             messages[i - 1]->commit.next = &messages[i]->commit;
     }
-    commit_run(&messages[0]->commit);
+    commit_run_on(&messages[0]->commit, threads);
     for (size_t i = 0; i < MANY; i++)
         cr_expect_eq(messages[i]->commit.result, 0);
     expect_files(&s, "you0", 50);
@@ -228,6 +229,14 @@ Test(commit, a_batch_of_many_messages)
     for (size_t i = 0; i < MANY; i++)
         free(messages[i]);
     scratch_end(&s);
+}
+
+Test(commit, a_batch_of_many_messages)
+{
+    commit_many();
+    threads = parallel_new(8);
+    commit_many();
+    parallel_free(threads);
 }
 
 /* ------------------------------------------------------------ all or none */
@@ -486,7 +495,7 @@ static void fail_each_call(size_t count, size_t others, int error, int stride)
             commit_run(&before->commit);
         size_t descriptors = scratch_descriptors();
         fault_arm(n, error);
-        commit_run(&m->commit);
+        commit_run_on(&m->commit, threads);
         fault_disarm();
         has_fired = fault.has_fired;
         if (has_fired)
@@ -513,6 +522,45 @@ Test(commit, whichever_call_fails_while_maildirs_are_made)
 {
     fail_each_call(1, 0, EIO, 1);
     fail_each_call(2, 0, ENOSPC, 1);
+}
+
+/* Which of the calls it is that fails differs from run to run then. */
+Test(commit, whichever_call_fails_on_threads)
+{
+    threads = parallel_new(8);
+    fail_each_call(3, 1, ENOSPC, 1);
+    fail_each_call(40, 1, EMFILE, 41);
+    parallel_free(threads);
+}
+
+/* A directory whose sync failed for one message is no reason to trust it for another. */
+Test(commit, who_relied_on_a_failed_sync_tries_again)
+{
+    for (int round = 0; round < 2; round++) {
+        struct scratch s = begin();
+        struct message *a = message_new(base_path, "a", 1, "you");
+        struct message *b = message_new(base_path, "b", 1, "you");
+        struct message *c = message_new(base_path, "c", 1, "you");
+        commit_run(&a->commit);
+        free(a);
+        a = message_new(base_path, "d", 1, "you");
+        a->commit.next = &b->commit;
+        b->commit.next = &c->commit;
+        fault_arm(0, 0);
+        fault_fail('D', EIO);
+        commit_run_on(&a->commit, threads);
+        fault_disarm();
+        cr_expect_eq(a->commit.result, -EIO);
+        cr_expect_eq(b->commit.result, 0);
+        cr_expect_eq(c->commit.result, 0);
+        cr_expect_str_eq(calls_that_write(), "wwwdddrrrDD");
+        expect_files(&s, "you0", 3);
+        free(a);
+        free(b);
+        free(c);
+        scratch_end(&s);
+        threads = parallel_new(2);
+    }
 }
 
 /* The number of the rename among the calls of one message for one mailbox that exists. */
