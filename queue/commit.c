@@ -38,6 +38,8 @@ static void publish(struct commit *batch)
         }
 }
 
+enum { OPEN_ITEMS_MAX = 32 }; /* of one message; the rest is frugal */
+
 /* Maildir items that are done at the same time. */
 struct group {
     void **items;
@@ -65,13 +67,10 @@ static void run_group(struct commit *batch, struct group *group, void (*step)(vo
 static void sync_files(struct commit *batch, struct group *group, struct parallel *threads)
 {
     for (struct commit *c = batch; c != NULL; c = c->next)
-        for (size_t i = 0; i < c->count && c->result == 0; i++)
-            if (!c->items[i].is_synced)
-                group->items[group->count++] = &c->items[i];
+        for (size_t i = 0; i < c->count && c->result == 0 && !c->items[i].is_frugal; i++)
+            group->items[group->count++] = &c->items[i];
     run_group(batch, group, sync_thing, threads);
 }
-
-enum { OPEN_ITEMS_MAX = 32 }; /* of one message; the rest is frugal */
 
 static void begin_one(struct commit *c, int base_fd)
 {
@@ -91,19 +90,24 @@ static void write_thing(void *item)
     maildir_write(item);
 }
 
-/* What is frugal is synced in this step, so it is done at the same time. */
-static void write_files(struct commit *batch, struct group *group, struct parallel *threads)
+static void write_files(struct commit *batch)
 {
     for (struct commit *c = batch; c != NULL; c = c->next)
-        for (size_t i = 0; i < c->count && c->result == 0; i++) {
-            if (c->items[i].is_frugal) {
-                group->items[group->count++] = &c->items[i];
-                continue;
-            }
+        for (size_t i = 0; i < c->count && c->result == 0 && !c->items[i].is_frugal; i++) {
             maildir_write(&c->items[i]);
             if (c->items[i].result != 0)
                 fail(c, i, c->items[i].result);
         }
+}
+
+/* Writing what is frugal includes its sync, so it is done at the same time; after the others'
+ * files are closed, for descriptors are what they are to save. */
+static void write_frugal_files(struct commit *batch, struct group *group,
+                               struct parallel *threads)
+{
+    for (struct commit *c = batch; c != NULL; c = c->next)
+        for (size_t i = OPEN_ITEMS_MAX; i < c->count && c->result == 0; i++)
+            group->items[group->count++] = &c->items[i];
     run_group(batch, group, write_thing, threads);
 }
 
@@ -195,8 +199,9 @@ void commit_run_on(struct commit *batch, struct parallel *threads)
     struct group group = { .items = xcalloc(count_items(batch) + 1, sizeof *group.items) };
     for (struct commit *c = batch; c != NULL; c = c->next)
         begin_one(c, base_open(&bases, c->base));
-    write_files(batch, &group, threads);
+    write_files(batch);
     sync_files(batch, &group, threads);
+    write_frugal_files(batch, &group, threads);
     publish(batch);
     settle(batch, &group, threads);
     for (struct commit *c = batch; c != NULL; c = c->next)

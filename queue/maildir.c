@@ -201,6 +201,15 @@ static void name_file(struct maildir_item *item)
                  (unsigned long long)item->size_bytes);
 }
 
+static int sync_file(struct maildir_item *item)
+{
+    if (fdatasync(item->fd) != 0)
+        return -errno;
+    if (!item->is_moved_file)
+        close_fd(&item->fd);
+    return 0;
+}
+
 /* After each step: take back what is there on failure, keep nothing open if frugal. All Maildirs
  * have one owner, so that a quota of the file system is a full disk, not somebody's mailbox. */
 static void end_step(struct maildir_item *item, int result)
@@ -215,8 +224,7 @@ static void end_step(struct maildir_item *item, int result)
 void maildir_write(struct maildir_item *item)
 {
     item->new_fd = item->fd = -1;
-    item->is_moved_file = item->is_created = item->is_synced = false;
-    item->is_published = item->is_settled = false;
+    item->is_moved_file = item->is_created = item->is_published = item->is_settled = false;
     name_file(item);
     int rc = open_or_make(item);
     if (rc == 0)
@@ -225,8 +233,7 @@ void maildir_write(struct maildir_item *item)
     if (rc == 0)
         rc = write_file(item);
     if (rc == 0 && item->is_frugal) {
-        rc = fdatasync(item->fd) == 0 ? 0 : -errno;
-        item->is_synced = true;
+        rc = sync_file(item);
     } else if (rc == 0) { /* only a hint: the disk may begin while others are written */
         sync_file_range(item->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     }
@@ -235,8 +242,8 @@ void maildir_write(struct maildir_item *item)
 
 void maildir_sync(struct maildir_item *item)
 {
-    if (item->result == 0 && !item->is_synced)
-        end_step(item, fdatasync(item->fd) == 0 ? 0 : -errno);
+    if (item->result == 0 && item->fd >= 0)
+        end_step(item, sync_file(item));
 }
 
 static int rename_new(int from_fd, const char *from, int to_fd, const char *to)

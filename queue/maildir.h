@@ -1,6 +1,6 @@
 /* maildir - one message into one Maildir (https://cr.yp.to/proto/maildir.html).
  * Order:  1 maildir_write()   tmp/NAME is made (O_EXCL) and filled, write-back is started;
- *         2 maildir_sync()    fdatasync(file);
+ *         2 maildir_sync()    fdatasync(file), which is closed then;
  *         3 maildir_publish() renamed to new/NAME, never over an existing file;
  *         4 maildir_settle()  fsync(new).
  *         Behind step 4 of all items the message survives a power cut. A crash before step 3
@@ -48,7 +48,7 @@ struct maildir_item {
     int result;            /* 0 or -errno */
     int new_fd, fd;        /* owns; -1: closed */
     bool is_moved_file;    /* fd is body->fd */
-    bool is_created, is_synced, is_published, is_settled;
+    bool is_created, is_published, is_settled;
     bool has_quota, is_over_quota;
     uint64_t size_bytes;
     char name[MAILDIR_NAME_MAX + 1];

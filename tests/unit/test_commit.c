@@ -183,7 +183,7 @@ Test(commit, past_32_recipients_the_rest_is_synced_at_once_and_closed)
     commit_run(&m->commit);
     fault_disarm();
     char expected[160];
-    snprintf(expected, sizeof expected, "%.32swdwd%.32s%.34s%.34s", "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww",
+    snprintf(expected, sizeof expected, "%.32s%.32swdwd%.34s%.34s", "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww",
              "dddddddddddddddddddddddddddddddddd", "rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr",
              "DDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDD");
     cr_expect_str_eq(calls_that_write(), expected);
