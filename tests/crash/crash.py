@@ -70,7 +70,7 @@ def stored(server, boxes=BOXES):
 
 
 def spooled(server):
-    """What is still owed or half done in the spool: its files."""
+    """The files in the spool: what is still owed or half done."""
     return [f for f in server.all_files()
             if f.startswith(("spool/msg/", "spool/active/", "spool/tmp/"))]
 
@@ -85,6 +85,52 @@ def send(smtp, name, boxes, by_bdat):
         return reply.code
     except (OSError, AssertionError, IndexError, ValueError):
         return 0
+
+
+class Disk:
+    """What survives a power cut, told by the calls in their order: bytes that were synced since
+    they were written, and names whose directory was synced since they were made."""
+
+    def __init__(self):
+        self.dirty = set()    # files with bytes that are not synced
+        self.unnamed = set()  # files and directories whose entry is not synced
+
+    def see(self, line):
+        """One line of the tracer's log; the path that got its name by it, or None."""
+        text, result = line.rsplit(" = ", 1)
+        call, *paths = text.split(" ")
+        paths = [os.path.normpath(path) for path in paths]
+        if int(result) < 0:
+            return None
+        path = paths[0]
+        if call in ("write", "writev", "pwrite64", "sendfile"):
+            self.dirty.add(path)
+        elif call in ("fsync", "fdatasync"):
+            self.dirty.discard(path)
+            if call == "fsync":
+                self.unnamed = {p for p in self.unnamed if os.path.dirname(p) != path}
+        elif call == "mkdirat":
+            self.unnamed.add(path)
+        elif call.startswith(("rename", "linkat")):
+            source, target = paths
+            self.unnamed.add(target)
+            if source in self.dirty:
+                self.dirty.discard(source)
+                self.dirty.add(target)
+            return pathlib.Path(target)
+        elif call == "unlinkat":
+            self.dirty.discard(path)
+            self.unnamed.discard(path)
+        return None
+
+    def lost(self, path):
+        """Why a power cut now would lose this file; None: it would not."""
+        if str(path) in self.dirty:
+            return "its bytes are not synced"
+        for part in (path, *path.parents):
+            if str(part) in self.unnamed:
+                return "%s has no synced entry in its directory" % part
+        return None
 
 
 class Tracer:

@@ -1,13 +1,10 @@
 """The commit point: what a power cut would leave of a message at the moment of its 250, by the order
 of system calls; and a kill before each of them."""
-import os
-import pathlib
-import re
 import shutil
 import unittest
 
-from crash import (BOXES, SETTINGS, SMALL, SPILLED, Postern, Tracer, in_memory, send, stored,
-                   traced)
+from crash import (BOXES, SETTINGS, SMALL, SPILLED, Disk, Postern, Tracer, in_memory, send,
+                   stored, traced)
 
 # What one conversation delivers: name, boxes, by BDAT. Box "a" gets its Maildir with the first.
 MESSAGES = (
@@ -36,46 +33,6 @@ def converse(server, suffix="", messages=MESSAGES):
     return results
 
 
-class Disk:
-    """What survives a power cut, told by the calls in their order: bytes that were synced since
-    they were written, and names whose directory was synced since they were made."""
-
-    def __init__(self):
-        self.dirty = set()    # files with bytes that are not synced
-        self.unnamed = set()  # files and directories whose entry is not synced
-
-    def see(self, line):
-        text, result = line.rsplit(" = ", 1)
-        call, *paths = text.split(" ")
-        paths = [os.path.normpath(path) for path in paths]
-        if int(result) < 0:
-            return
-        path = paths[0]
-        if call in ("write", "writev", "pwrite64", "sendfile"):
-            self.dirty.add(path)
-        elif call in ("fsync", "fdatasync"):
-            self.dirty.discard(path)
-            if call == "fsync":
-                self.unnamed = {p for p in self.unnamed if os.path.dirname(p) != path}
-        elif call == "mkdirat":
-            self.unnamed.add(path)
-        elif call.startswith(("rename", "linkat")):
-            source, target = paths
-            self.unnamed.add(target)
-            if source in self.dirty:
-                self.dirty.discard(source)
-                self.dirty.add(target)
-
-    def lost(self, path):
-        """Why a power cut now would lose this file; None: it would not."""
-        if str(path) in self.dirty:
-            return "its bytes are not synced"
-        for part in (path, *path.parents):
-            if str(part) in self.unnamed:
-                return "%s has no synced entry in its directory" % part
-        return None
-
-
 class Order(unittest.TestCase):
     def check(self, settings):
         """At each 250 for a message, everything that is visible then would survive; and nothing
@@ -91,11 +48,10 @@ class Order(unittest.TestCase):
                 self.assertEqual([(p, disk.lost(p)) for p in visible if disk.lost(p)], [])
                 self.assertGreater(len(visible), 0)
             elif not line.startswith("send "):
-                disk.see(line)
-                match = re.match(r"(?:rename|link)\w* \S+ (\S+/new/\S+) = 0$", line)
-                if match:
-                    visible.add(pathlib.Path(os.path.normpath(match[1])))
-                    self.assertNotIn(os.path.normpath(match[1]), disk.dirty, "torn: " + line)
+                path = disk.see(line)
+                if path is not None and path.parent.name == "new":
+                    visible.add(path)
+                    self.assertNotIn(str(path), disk.dirty, "torn: " + line)
         self.assertEqual(acknowledged, len(MESSAGES))
         self.assertEqual(len(visible), sum(len(m[1]) for m in MESSAGES))
 

@@ -1,230 +1,132 @@
-"""SIGKILL while messages lie in the spool and the next hop comes and goes: what was acknowledged
-arrives, whole, at least once.
-
-POSTERN_SPOOL_KILLS: how many kills at random (10; "crash_spool_100" is a target of its own)."""
-import collections
-import os
-import random
+"""The spool: a kill before each system call of the way through it, and each of them failing. What was
+acknowledged arrives, whole and once; what was refused leaves nothing."""
 import re
-import threading
-import time
+import shutil
 import unittest
 
-from crash import (SMALL, SPILLED, Postern, Tracer, body, count, in_memory, number, send,
-                   traced)
-from harness import postern, wait_for
-from lmtp_backend import Backend
+from crash import (BOXES, SMALL, SPILLED, SPOOL_FIRST, Disk, Postern, Tracer, in_memory, number,
+                   send, spooled, stored, traced)
+from harness import wait_for
 
-CLIENTS = 6
-SETTINGS = {
-    "virtual_mailbox_maps": "", "message_size_limit": "0", "smtpd_error_sleep_time": "0",
-    "smtpd_hard_error_limit": "1000", "lmtp_rcpt_verify": "no", "destination_probe_time": "1s",
-    "queue_run_delay": "1s", "minimal_backoff_time": "1s", "maximal_backoff_time": "1s",
-}
-
-
-def start(test, backend, **settings):
-    return test.enterContext(Postern(dict(SETTINGS, virtual_transport=backend.transport,
-                                          **settings)))
+MESSAGES = (
+    ("small-%d" % SMALL, ["a"], False),
+    ("large-%d" % SPILLED, ["b"], True),
+    ("many-%d" % SMALL, ["a", "b", "c"], True),
+)
+CALLS = ("open", "write", "sync", "rename", "mkdir", "unlink", "send")
 
 
-def arrived(test, backend):
-    """{name: count} of what the backend took; each whole."""
-    found = collections.Counter()
-    for _, _, data in list(backend.messages):
-        content = re.sub(rb"\A(?:Received:[^\n]*\n(?:[ \t][^\n]*\n)*)", b"", data)
-        match = re.match(rb"Subject: ([\w.]+-\d+)\r\n", content)
-        test.assertTrue(match and content == body(match[1].decode()), data[:300])
-        found[match[1].decode()] += 1
-    return found
-
-
-def spooled(server):
-    return [f for f in server.all_files() if f.startswith("spool/")]
-
-
-def drain(server):
-    """Looks seldom: the backend lives in this process too."""
-    end = time.monotonic() + 90
-    while os.listdir(server.dir / "spool/active") and time.monotonic() < end:
-        time.sleep(0.1)
-    wait_for(lambda: spooled(server) == [], "the spool does not become empty", 5)
-
-
-class Client(threading.Thread):
-    """Sends one message after the other until it is told to stop, or the server is gone."""
-
-    def __init__(self, server, prefix, stop):
-        super().__init__()
-        self.server, self.prefix, self.stop = server, prefix, stop
-        self.random = random.Random(prefix)
-        self.acknowledged = []
-
-    def run(self):
-        attempted = 0
-        try:
-            smtp = self.server.connect(timeout=30)
+def converse(server, suffix):
+    """All messages in one connection: {name: (code, boxes)}."""
+    results = {}
+    try:
+        with server.connect() as smtp:
             smtp.command("EHLO client.test")
-        except (OSError, AssertionError, IndexError):
-            return
-        with smtp:
-            code = 250
-            while code and not self.stop.is_set():
-                name = "%s.%d-%d" % (self.prefix, attempted,
-                                     self.random.choice((SMALL, SMALL, SMALL, SPILLED)))
-                attempted += 1
-                code = send(smtp, name, ["a"], self.random.random() < 0.5)
-                if code == 250:
-                    self.acknowledged.append(name)
-                time.sleep(0.02)
+            for name, boxes, by_bdat in MESSAGES:
+                name = name.replace("-", suffix + "-")
+                results[name] = (send(smtp, name, boxes, by_bdat), boxes)
+    except (OSError, AssertionError, IndexError):
+        pass
+    return results
 
 
-class Kill(unittest.TestCase):
-    def flap(self, backend, stop):
-        """There, gone, hanging up behind the dot, refusing for a while."""
-        chance = random.Random(1)
-        while not stop.is_set():
-            time.sleep(chance.uniform(0.05, 0.3))
-            backend.drop_after_dot = chance.random() < 0.2
-            backend.data = {"": "451 4.3.0 later"} if chance.random() < 0.2 else {}
-            if backend.listener and chance.random() < 0.5:
-                backend.stop()
-            elif not backend.listener:
-                backend.start()
-
-    def test_kills_at_random(self):
-        backend = self.enterContext(Backend())
-        server = start(self, backend)
-        acknowledged, stop_flapping = [], threading.Event()
-        flapping = threading.Thread(target=self.flap, args=(backend, stop_flapping))
-        flapping.start()
-        kills = count(10, "POSTERN_SPOOL_KILLS")
-        for number in range(kills):
-            stop = threading.Event()
-            clients = [Client(server, "%d.%d" % (number, i), stop) for i in range(CLIENTS)]
-            for client in clients:
-                client.start()
-            time.sleep(0.3 + random.random())
-            server.kill()
-            stop.set()
-            for client in clients:
-                client.join()
-                acknowledged += client.acknowledged
-            server.start()
-        stop_flapping.set()
-        flapping.join()
-        backend.drop_after_dot, backend.data = False, {}
-        if not backend.listener:
-            backend.start()
-        drain(server)
-        found = arrived(self, backend)
-        self.assertEqual([name for name in acknowledged if not found[name]], [])
-        self.assertEqual(list((server.dir / "spool/corrupt").iterdir()), [])
-        twice = sum(found.values()) - len(found)
-        print("%d kills, %d messages acknowledged, all arrived; %d more copies"
-              % (kills, len(acknowledged), twice))
-        self.assertGreater(len(acknowledged), kills)
+class Order(unittest.TestCase):
+    def test_a_power_cut_at_any_time_loses_nothing(self):
+        """At the 250 message and envelope would survive; when the envelope goes away, each file in a
+        Maildir would."""
+        server = self.enterContext(Postern(SPOOL_FIRST))
+        with traced(server, "log") as tracer:
+            results = converse(server, ".x")
+            wait_for(lambda: spooled(server) == [], "an empty spool")
+        self.assertEqual({code for code, _ in results.values()}, {250})
+        disk, named, acknowledged, delivered = Disk(), set(), 0, 0
+        for line in tracer.lines:
+            match = re.match(r"send 250 .*queued as (\w+)$", line)
+            if match:
+                acknowledged += 1
+                for part in ("msg", "active"):
+                    path = server.dir / "spool" / part / match[1]
+                    self.assertIn(path, named)
+                    self.assertIsNone(disk.lost(path), line)
+            match = re.match(r"unlinkat \S+/active/(\w+) = 0$", line)
+            if match:
+                files = [p for p in named - {None} if "/new/" in str(p) and match[1] in p.name]
+                self.assertNotEqual(files, [])
+                self.assertEqual([disk.lost(p) for p in files if disk.lost(p)], [])
+                delivered += len(files)
+            if not line.startswith("send "):
+                named.add(disk.see(line))
+        self.assertEqual(acknowledged, len(MESSAGES))
+        self.assertEqual(delivered, sum(len(boxes) for _, boxes, _ in MESSAGES))
 
 
 class EachCall(unittest.TestCase):
-    MESSAGES = ("small-%d" % SMALL, "large-%d" % SPILLED)
+    def start(self, settings=None):
+        server = self.enterContext(Postern(dict(SPOOL_FIRST, **(settings or {}))))
+        return server
 
-    def converse(self, server, suffix):
-        acknowledged = []
-        try:
-            smtp = server.connect()
-            smtp.command("EHLO client.test")
-        except (OSError, AssertionError, IndexError):
-            return acknowledged
-        with smtp:
-            for name in self.MESSAGES:
-                name = name.replace("-", suffix + "-")
-                if send(smtp, name, ["a"], False) == 250:
-                    acknowledged.append(name)
-        return acknowledged
+    def check_arrived(self, server, results):
+        """Everything is out of the spool, and where it belongs."""
+        wait_for(lambda: spooled(server) == [], "an empty spool", 60)
+        found = stored(server)
+        for name, (code, boxes) in results.items():
+            times = [found[box].get(name, 0) for box in boxes]
+            self.assertLessEqual(max(times), 1, name)
+            if code == 250:
+                self.assertEqual(times, [1] * len(boxes), name)
+            elif code >= 400:
+                self.assertEqual(times, [0] * len(boxes), name)
+        self.assertEqual([f for f in server.all_files() if "/corrupt/" in f], [])
 
-    def one_kill(self, server, backend, number):
-        """What was acknowledged; the call before which the kill came, None: there was no such."""
-        tracer = Tracer(server, "kill", number, "open", "write", "sync", "rename", "unlink")
-        acknowledged = self.converse(server, ".%d" % number)
-        try:
-            wait_for(lambda: server.process.poll() is not None or spooled(server) == [], "end")
-            time.sleep(0.05)
-        finally:
-            lines = tracer.stop()
-        return acknowledged, lines[0].split(" ")[0] if lines else None
-
-    def test_a_kill_before_each_system_call_of_the_spool(self):
-        backend = self.enterContext(Backend())
-        server = start(self, backend, delivery_verdict="no")
-        number, calls = 1, []
+    def test_a_kill_before_each_system_call(self):
+        server = self.start()
+        kills, names = 0, []
         while True:
-            acknowledged, call = self.one_kill(server, backend, number)
-            if call is None:
-                self.assertEqual(len(acknowledged), len(self.MESSAGES))
+            for box in BOXES:
+                shutil.rmtree(server.dir / "mail" / box, ignore_errors=True)
+            tracer = Tracer(server, "kill", kills + 1, *CALLS)
+            results = converse(server, ".%d" % kills)
+            try:
+                wait_for(lambda: spooled(server) == [] or server.process.poll() is not None,
+                         "an empty spool", 30)
+            finally:
+                said = tracer.stop()
+            if not said:
                 break
             server.process.wait(10)
-            calls.append(call)
+            names += [line.split(" ")[0] for line in said]
+            kills += 1
+            stored(server)  # whatever is visible is whole
             server.start()
-            drain(server)
-            found = arrived(self, backend)
-            self.assertEqual([name for name in acknowledged if not found[name]], [], call)
-            self.assertEqual(list((server.dir / "spool/corrupt").iterdir()), [], call)
-            number += 1
-        print("killed before each of %d system calls: %s"
-              % (len(calls), dict(collections.Counter(calls))))
-        for expected in ("fdatasync", "fsync", "renameat2", "unlinkat", "openat"):
-            self.assertIn(expected, calls)
+            self.check_arrived(server, results)
+        self.check_arrived(server, results)
+        calls = {name: names.count(name) for name in sorted(set(names))}
+        print("killed before each of %d system calls: %s" % (kills, calls))
+        self.assertGreater(kills, 50)
 
+    FAULTS = (("write", "ENOSPC"), ("sync", "EIO"), ("rename", "EIO"), ("open", "EMFILE"),
+              ("unlink", "EIO"), ("mkdir", "EROFS"))
 
-class EachFault(unittest.TestCase):
-    """Each call of the way into the spool fails in turn: the client is told to come again, nothing
-    is left behind, and the next message is taken."""
-
-    FAULTS = (("write", "ENOSPC", "452 4.3.1 "), ("write", "EIO", "451 4.3.0 "),
-              ("sync", "EIO", "451 4.3.0 "), ("sync", "ENOSPC", "452 4.3.1 "),
-              ("rename", "EROFS", "451 4.3.0 "), ("rename", "ENOSPC", "452 4.3.1 "),
-              ("open", "EMFILE", "451 4.3.1 "), ("open", "EROFS", "451 4.3.0 "))
-
-    def deliver(self, server, size):
-        with server.connect(timeout=30) as smtp:
-            smtp.command("EHLO client.test")
-            return smtp.message(body("fault-%d" % size), rcpts=["a@example.org"])
-
-    def forget(self, server):
-        done = postern("queue", "-c", str(server.dir / "main.cf"), "delete", "all")
-        self.assertEqual(done.returncode, 0, done)
-        self.assertEqual(server.all_files(), [])
-
-    def fail_nth(self, server, size, n, fault):
-        """False: there is no such call any more."""
-        calls, error, expected = fault
-        with traced(server, "fail", n, number(error), calls) as tracer:
-            reply = self.deliver(server, size)
-        what = "%d. %s %s: %s" % (n, calls, error, tracer.lines)
-        if not tracer.lines:
-            self.assertEqual(reply.code, 250, what)
-            return False
-        self.assertTrue(reply.lines[0].startswith(expected), "%s: %s" % (what, reply))
-        self.assertEqual(server.all_files(), [], what)
-        self.assertEqual(self.deliver(server, size).code, 250, what)
-        self.forget(server)
-        return True
-
-    def test_each(self):
-        backend = self.enterContext(Backend())
-        server = start(self, backend, smtpd_end_of_data_restrictions="check_sender_access "
-                       "inline:{ {a@client.test=HOLD} }")
-        count = 0
-        for size in (SMALL, SPILLED):
-            for fault in self.FAULTS:
-                n = 1
-                while self.fail_nth(server, size, n, fault):
-                    n += 1
-                self.assertGreater(n, 1, fault)
-                self.forget(server)
-                count += n - 1
-        print("%d faults" % count)
+    def test_each_system_call_fails(self):
+        server = self.start()
+        total = 0
+        for calls, error in self.FAULTS:
+            results, n, said = {}, 1, [""]
+            while said:
+                with traced(server, "fail", n, number(error), calls) as tracer:
+                    now = converse(server, ".%s%d" % (calls, n))
+                said = tracer.lines
+                self.assertEqual(len(now), len(MESSAGES), "%d. %s" % (n, calls))
+                self.assertLessEqual({code for code, _ in now.values()}, {250, 451, 452})
+                results.update(now)
+                n += 1
+            total += n - 2
+            if calls == "unlink":  # a message whose envelope is gone lies there till the next start
+                wait_for(lambda: not any("/active/" in f for f in spooled(server)), "envelopes", 60)
+                server.stop()
+                server.start()
+            self.check_arrived(server, results)
+        print("%d system calls failed" % total)
 
 
 if __name__ == "__main__":
