@@ -148,8 +148,9 @@ void lmtp_result_print(struct buf *out, const struct lmtp_job *job,
         buf_puts(out, result->text);
         return;
     }
-    buf_printf(out, "host %s said: %d %s%s%s", job->host, result->code, result->enhanced,
-               result->enhanced[0] != '\0' ? " " : "", result->text);
+    size_t host = span_find_last(span_of(job->host), ']') + 1; /* as Postfix: without the port */
+    buf_printf(out, "host %.*s said: %d %s%s%s", (int)host, job->host, result->code,
+               result->enhanced, result->enhanced[0] != '\0' ? " " : "", result->text);
     if (result->command[0] != '\0')
         buf_printf(out, " (in reply to %s command)", result->command);
 }

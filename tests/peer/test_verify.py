@@ -7,7 +7,8 @@ import time
 import unittest
 
 import rude
-from harness import Postern, free_port, wait_for
+from harness import Postern, Smtp, free_port, wait_for
+from oracle.postfix import Postfix
 
 
 class Zone:
@@ -105,7 +106,7 @@ class Verify(unittest.TestCase):
                 "RCPT TO:<good@client.test>", "RSET"])
             reply, _ = self.rcpt(postern, "bad@client.test")
             self.assertRegex(reply, r"^550 5\.1\.7 <bad@client\.test>: Sender address rejected: "
-                             r"undeliverable address: host mx1\.client\.test\[127\.0\.0\.2\]:\d+ "
+                             r"undeliverable address: host mx1\.client\.test\[127\.0\.0\.2\] "
                              r"said: 550 5\.1\.1 no such user \(in reply to RCPT TO command\)$")
             asked = len(host.rcpts())
             for sender in ("good@client.test", "bad@client.test", "Good@Client.Test") * 2:
@@ -261,6 +262,65 @@ class Verify(unittest.TestCase):
                 self.assertEqual(smtp.message(b"x\r\n", rcpts=["double-bounce@example.org"]).code,
                                  250)
             self.assertEqual(postern.all_files(), [], "thrown away")
+
+
+class BesidePostfix(unittest.TestCase):
+    """A real Postfix is asked, and another one asks it as we do."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.postfix = Postfix({
+            "myhostname": "mx.example.org", "myorigin": "example.org", "mynetworks": "127.0.0.9/32",
+            "mydestination": "", "inet_interfaces": "127.0.0.1", "inet_protocols": "ipv4",
+            "virtual_mailbox_domains": "example.org", "virtual_mailbox_maps":
+            "inline:{you@example.org=you/}", "smtpd_peername_lookup": "no",
+            "smtpd_relay_restrictions": "reject_unauth_destination",
+            "default_transport": "error", "smtp_host_lookup": "native",
+            "disable_dns_lookups": "yes",
+        }, free_port())
+        cls.addClassCleanup(cls.postfix.__exit__)
+        cls.host = cls.postfix.add({
+            "myhostname": "mx.client.test", "mydestination": "client.test", "virtual_mailbox_domains": "",
+            "local_recipient_maps": "inline:{known=x}", "alias_maps": "",
+            "smtpd_recipient_restrictions":
+            "check_recipient_access inline:{ {full@client.test=452 4.2.2 Mailbox full}, "
+            "{known@client.test=OK} }"})
+        cls.asker = cls.postfix.add({
+            "smtpd_recipient_restrictions": "reject_unverified_sender",
+            "unverified_sender_reject_code": "550", "address_verify_poll_delay": "1s"})
+        cls.gone = free_port()
+        cls.maps = ("inline:{ {client.test=smtp:[127.0.0.1]:%d}, {gone.test=smtp:[127.0.0.1]:%d} }"
+                    % (cls.host, cls.gone))
+        cls.postfix.base["transport_maps"] = cls.maps
+        cls.postfix.start()
+
+    def rcpt(self, port, sender):
+        with Smtp(port) as smtp:
+            smtp.commands("EHLO c.test", "MAIL FROM:<%s>" % sender)
+            return str(smtp.command("RCPT TO:<you@example.org>"))
+
+    def settled(self, port, sender):
+        """Postfix looks again every three seconds only."""
+        for _ in range(3):
+            reply = self.rcpt(port, sender)
+            if "in progress" not in reply:
+                return reply
+        return reply
+
+    def test_the_same_answers(self):
+        with Postern({"smtpd_recipient_restrictions": "reject_unverified_sender",
+                      "unverified_sender_reject_code": "550", "transport_maps": self.maps,
+                      "lmtp_rcpt_verify": "no"}) as postern:
+            wait_for(lambda: "problem" not in self.rcpt(postern.port, "known@client.test"),
+                     "the store")
+            for sender in ("known@client.test", "unknown@client.test", "full@client.test",
+                           "a@gone.test", ""):
+                theirs = self.settled(self.asker, sender)
+                ours = self.settled(postern.port, sender)
+                with self.subTest(sender):
+                    self.assertEqual(ours.lower(), theirs.lower())
+            mine = self.postfix.log().count("RCPT from unknown[127.0.0.1]: 550 5.1.1 <unknown@")
+            self.assertEqual(mine, 2, "one question of each")
 
 
 if __name__ == "__main__":
