@@ -173,6 +173,7 @@ struct writer {
     struct buf out;
     const char *domain;
     int terms; /* with look-ups */
+    int count; /* of all terms */
 };
 
 static void write_prefix(struct buf *out, const char *mark, unsigned bits, unsigned full)
@@ -181,6 +182,7 @@ static void write_prefix(struct buf *out, const char *mark, unsigned bits, unsig
         buf_printf(out, "%s%u", mark, bits);
 }
 
+/* A term with look-ups. At most 24 bytes in the library's form. */
 static void write_named(struct writer *w, const struct spf_term *t, const char *word,
                         enum use use)
 {
@@ -194,7 +196,8 @@ static void write_named(struct writer *w, const struct spf_term *t, const char *
     w->terms++;
 }
 
-/* The library counts terms in one byte; so those that cannot match stay away. */
+/* The library has room for 512 bytes of terms, and what is beyond it forgets without a word; so
+ * those that cannot match stay away. */
 static bool is_matching(const struct writer *w, const struct spf_term *t)
 {
     const struct ip *ip = w->lib->layer.macros.ip;
@@ -213,14 +216,13 @@ static void write_address(struct writer *w, const struct spf_term *t)
 /* False: nothing behind this term can be reached. */
 static bool write_term(struct writer *w, const struct spf_term *t)
 {
+    if ((t->mechanism == SPF_IP4 || t->mechanism == SPF_IP6) && !is_matching(w, t))
+        return true;
+    w->count++;
     switch (t->mechanism) {
     case SPF_ALL: buf_printf(&w->out, " %call", t->qualifier); return false;
     case SPF_IP4:
-    case SPF_IP6:
-        if (!is_matching(w, t))
-            return true;
-        write_address(w, t);
-        return false;
+    case SPF_IP6: write_address(w, t); return false;
     case SPF_INCLUDE: write_named(w, t, "include", USE_RECORD); break;
     case SPF_A: write_named(w, t, "a", USE_A); break;
     case SPF_MX: write_named(w, t, "mx", USE_MX); break;
@@ -258,6 +260,7 @@ static void write_record(struct writer *w, const struct spf_record *record, bool
     struct spf_name *name = name_new(w->lib, USE_RECORD, record->redirect, w->domain);
     name->is_main = is_main;
     buf_printf(&w->out, " redirect=n%u.spf", name->number);
+    w->count++;
 }
 
 /* An included or redirected domain without a record is an error (RFC 7208 5.2, 6.1). */
@@ -295,8 +298,9 @@ static bool fetch_record(struct spf_library *lib, struct spf_name *name, const c
     return problem == NULL;
 }
 
-/* The text that stands in for a record; false: over. */
-static bool make_record(struct spf_library *lib, struct spf_name *name, struct buf *out)
+/* The text that stands in for a record, and how many terms it has; false: over. */
+static bool make_record(struct spf_library *lib, struct spf_name *name, struct buf *out,
+                        int *count)
 {
     struct spf_record record;
     if (name->number != 0 && !count_once(lib, name))
@@ -313,7 +317,20 @@ static bool make_record(struct spf_library *lib, struct spf_name *name, struct b
         prefetch_includes(&w, &record);
     write_record(&w, &record, name->is_main);
     *out = w.out;
+    *count = w.count;
     return true;
+}
+
+/* All of the record, or an error. */
+static SPF_errcode_t compile(SPF_server_t *server, SPF_response_t *response, const char *text,
+                             int count, SPF_record_t **record)
+{
+    SPF_errcode_t rc = SPF_record_compile(server, response, record, text);
+    if (rc != SPF_E_SUCCESS || (*record)->num_mech == count)
+        return rc;
+    SPF_record_free(*record);
+    *record = NULL;
+    return SPF_E_BIG_MECH;
 }
 
 static SPF_errcode_t get_record(SPF_server_t *server, SPF_request_t *request,
@@ -322,9 +339,10 @@ static SPF_errcode_t get_record(SPF_server_t *server, SPF_request_t *request,
     struct spf_library *lib = server->resolver->hook;
     struct spf_name *name = name_find(lib, request->cur_dom);
     struct buf text = { 0 };
+    int count;
     SPF_errcode_t rc = SPF_E_DNS_ERROR;
-    if (name != NULL && make_record(lib, name, &text)) {
-        rc = SPF_record_compile(server, response, record, buf_text(&text));
+    if (name != NULL && make_record(lib, name, &text, &count)) {
+        rc = compile(server, response, buf_text(&text), count, record);
         if (rc != SPF_E_SUCCESS)
             spf_layer_fail(&lib->layer, SPF_PERMERROR, "libspf2 does not take the record");
     }

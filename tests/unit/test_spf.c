@@ -135,7 +135,31 @@ Test(spf, limits_are_parameters)
     expect("u@void.test", SPF_PERMERROR);
 }
 
-/* libspf2 counts terms in one byte. */
+/* Neither its limit of ten, nor the 512 bytes of terms beyond which it forgets the rest. */
+Test(spf, the_limits_of_libspf2_are_not_ours)
+{
+    static const char *const terms[] = { "a:h.test/9", "mx:m.test/9", "exists:no.test", "a//100",
+                                         "include:i.test", "ptr:h.test" };
+    restart("spf_lookup_limit = 20\nspf_void_lookup_limit = 100\n");
+    spf_world_add(&w, "m.test", "MX", "10 h.test");
+    spf_world_add(&w, "i.test", "TXT", "\"v=spf1 ?all\"");
+    spf_world_add(&w, "last.test", "TXT", "\"v=spf1 +all\"");
+    for (size_t t = 0; t < ARRAY_LEN(terms); t++)
+        for (int count = 19; count <= 21; count++) {
+            struct buf text = { 0 };
+            char name[32], sender[40];
+            buf_puts(&text, "v=spf1");
+            for (int i = 0; i < count; i++)
+                buf_printf(&text, " -%s", terms[t]);
+            buf_puts(&text, count == 19 ? " redirect=last.test" : " +all");
+            snprintf(name, sizeof name, "t%zu-%d.test", t, count);
+            snprintf(sender, sizeof sender, "u@%s", name);
+            add_record(name, &text);
+            expect(sender, count <= 20 ? SPF_PASS : SPF_PERMERROR);
+        }
+}
+
+/* Those that cannot match do not go to libspf2. */
 Test(spf, a_record_may_have_more_terms_than_a_byte_can_count)
 {
     struct buf text = { 0 };
