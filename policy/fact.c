@@ -35,7 +35,8 @@ void facts_forget(struct facts *facts, enum scope scope)
 
 bool fact_key_equals(const struct fact_key *a, const struct fact_key *b)
 {
-    return a->kind == b->kind && a->object == b->object && span_equals(a->text, b->text);
+    return a->kind == b->kind && a->scope == b->scope && a->object == b->object
+           && span_equals(a->text, b->text);
 }
 
 const struct fact *facts_find(const struct facts *facts, const struct fact_key *key)
