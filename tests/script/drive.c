@@ -39,16 +39,32 @@ static void complain(struct drive *d, const char *text)
         d->complaint = text;
 }
 
+/* Neighbouring rules ask together; the answers are given in the order of the questions. */
 static void ask(struct smtpd *smtpd, const struct fact_key *key)
 {
     struct drive *d = drive_of(smtpd->services);
-    if (d->state == DRIVE_ASKING)
-        complain(d, "a second question while the first one is open");
-    buf_clear(&d->question_text);
-    buf_add(&d->question_text, key->text);
-    d->question = *key;
-    d->question.text = buf_span(&d->question_text);
+    ENSURE(d->question_count < DRIVE_QUESTIONS_MAX);
+    struct drive_question *q = &d->questions[d->question_count++];
+    *q = (struct drive_question){ .key = *key };
+    buf_add(&q->text, key->text);
+    q->key.text = buf_span(&q->text);
+    d->question = d->questions[0].key;
     d->state = DRIVE_ASKING;
+}
+
+static void drop_question(struct drive *d)
+{
+    buf_fini(&d->questions[0].text);
+    d->question_count--;
+    memmove(d->questions, d->questions + 1, d->question_count * sizeof d->questions[0]);
+    d->question = d->questions[0].key;
+}
+
+/* It was decided without them: nobody waits for their answers any more. */
+static void drop_questions(struct drive *d)
+{
+    while (d->question_count > 0)
+        drop_question(d);
 }
 
 static void lend(struct drive *d, struct drive_lent *lent, struct delivery *delivery)
@@ -99,6 +115,7 @@ static void end_conversation(struct drive *d)
     smtpd_fini(d->smtpd);
     free(d->smtpd);
     d->smtpd = NULL;
+    drop_questions(d);
     buf_fini(&d->held);
     buf_fini(&d->out);
 }
@@ -115,7 +132,7 @@ void drive_fini(struct drive *d)
     buf_fini(&d->log.lines); /* before log_fini(), which would write them */
     log_sink_close(d->log.sink);
     buf_fini(&d->wire);
-    buf_fini(&d->question_text);
+    drop_questions(d);
     config_release(d->config);
 }
 
@@ -247,12 +264,19 @@ void drive_feed(struct drive *d, struct span bytes)
 void drive_learn(struct drive *d, enum fact_status status, struct span value)
 {
     struct fact fact = { .key = d->question, .status = status, .value = value };
-    struct buf text = d->question_text; /* learning may ask the next question */
+    struct buf text = { 0 }; /* learning may ask the next question */
     ENSURE(d->state == DRIVE_ASKING);
-    d->question_text = (struct buf){ 0 };
+    buf_add(&text, fact.key.text);
+    fact.key.text = buf_span(&text);
+    drop_question(d);
     d->state = DRIVE_READING;
     smtpd_learn(d->smtpd, &fact);
     buf_fini(&text);
+    bool is_decided = !d->smtpd->is_waiting || (d->state != DRIVE_READING && d->state != DRIVE_ASKING);
+    if (is_decided)
+        drop_questions(d);
+    else if (d->question_count > 0)
+        d->state = DRIVE_ASKING;
     if (d->state == DRIVE_READING)
         resume(d);
 }

@@ -17,7 +17,7 @@
 enum drive_state {
     DRIVE_NONE,       /* no client */
     DRIVE_READING,    /* the client may speak */
-    DRIVE_ASKING,     /* d->question: drive_learn() */
+    DRIVE_ASKING,     /* d->question: drive_learn(); neighbours' questions wait behind it */
     DRIVE_DELIVERING, /* d->delivering[0] or a later one: drive_delivered() */
     DRIVE_SPILLING,   /* the same: drive_spilled() */
     DRIVE_SLEEPING,   /* d->smtpd->smtp.sleep_ms: drive_wake() */
@@ -25,7 +25,13 @@ enum drive_state {
     DRIVE_CLOSED,     /* the server has closed the connection */
 };
 
-enum { DRIVE_LENT_MAX = 8, DRIVE_IDS_MAX = 64 };
+enum { DRIVE_LENT_MAX = 8, DRIVE_IDS_MAX = 64, DRIVE_QUESTIONS_MAX = 32 };
+
+/* Asked, and not answered yet. */
+struct drive_question {
+    struct fact_key key;
+    struct buf text; /* owns: key.text */
+};
 
 /* Deliveries that are with "a work thread", oldest first. */
 struct drive_lent {
@@ -43,8 +49,9 @@ struct drive {
     struct buf held;  /* owns: input that waits */
     struct buf out;   /* owns: replies that are held back */
     struct buf wire;  /* owns: replies the client has, to be taken by drive_line() */
-    struct fact_key question;
-    struct buf question_text; /* owns: question.text */
+    struct fact_key question; /* the one that is answered next */
+    struct drive_question questions[DRIVE_QUESTIONS_MAX]; /* owns: it and those behind it */
+    size_t question_count;
     struct drive_lent delivering, spilling;
     char ids[DRIVE_IDS_MAX][QUEUE_ID_MAX]; /* queue ids handed out, in order */
     size_t id_count;

@@ -54,6 +54,7 @@
 #include "drive.h"
 #include "script.h"
 
+#include "policy/policy_server.h"
 #include "protocol/mem.h"
 
 #include <errno.h>
@@ -562,6 +563,11 @@ static void key_of_map(const struct fact_key *key, struct buf *out)
     buf_printf(out, "%s %.*s", map_name(key->object), (int)key->text.len, key->text.at);
 }
 
+static void key_of_server(const struct fact_key *key, struct buf *out)
+{
+    buf_puts(out, ((const struct policy_server *)key->object)->argument);
+}
+
 /* Tabulators are written as blanks. */
 static void key_as_words(const struct fact_key *key, struct buf *out)
 {
@@ -582,9 +588,14 @@ static const struct {
     { "A", FACT_A, key_as_words },
     { "AAAA", FACT_AAAA, key_as_words },
     { "MX", FACT_MX, key_as_words },
+    { "NS", FACT_NS, key_as_words },
     { "PTR", FACT_PTR, key_as_words },
     { "TXT", FACT_TXT, key_as_words },
     { "greylist", FACT_GREYLIST, key_as_words }, /* WHO/SENDER/RECIPIENT CLIENT */
+    { "policy", FACT_POLICY, key_of_server }, /* SERVER, as it stands in main.cf */
+    { "sleep", FACT_SLEEP, key_as_words }, /* SECONDS NUMBER: the NUMBER-th pause of a decision */
+    { "greet", FACT_GREET, key_as_words }, /* MS */
+    { "remembered", FACT_REMEMBERED, key_as_words },
 };
 
 static void print_question(const struct fact_key *key, struct buf *out)
