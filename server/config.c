@@ -395,12 +395,30 @@ static void check_next_hops(const struct config *config, struct problems *proble
     }
 }
 
+/* Notifications leave by SMTP, to a host or to the sender's own; our own users need no way out. */
+static void check_bounce_transport(const struct config *config, struct problems *problems)
+{
+    const char *text = config->params.bounce_transport;
+    struct arena memory = { 0 };
+    struct transport transport;
+    const char *error = transport_parse(span_of(text), &memory, &transport);
+    bool is_mx = strcmp(text, "smtp:") == 0;
+    if (error == NULL && transport.kind == TRANSPORT_SMTP)
+        error = lmtp_nexthop_check(LMTP_PROTOCOL_SMTP, transport.nexthop);
+    else if (error == NULL && transport.kind != TRANSPORT_NONE)
+        error = "must be smtp:[HOST]:PORT, or smtp: for the sender's own mail host";
+    if (error != NULL && !is_mx)
+        problems_error(problems, "bounce_transport", "\"%s\": %s", text, error);
+    arena_fini(&memory);
+}
+
 /* What no single row can know. */
 static void check_together(const struct config *config, struct problems *problems)
 {
     const struct params *p = &config->params;
     struct span host = span_of(p->myhostname);
     check_next_hops(config, problems);
+    check_bounce_transport(config, problems);
     if (!span_istarts(span_of(p->smtpd_banner), host))
         problems_warning(problems, "smtpd_banner", "must begin with myhostname (RFC 5321 4.2)");
     if (span_find(host, '.') == host.len)

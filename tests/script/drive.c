@@ -289,6 +289,17 @@ void drive_delivered(struct drive *d, int result)
         resume(d);
 }
 
+/* What the spool and the next hops have made of it. */
+void drive_handed_off(struct drive *d, enum delivery_end end, const struct smtp_reply *reply)
+{
+    struct delivery *delivery = take_back(&d->delivering);
+    delivery->end = end;
+    if (reply != NULL)
+        delivery->reply = *reply;
+    if (smtpd_delivered(&d->services, delivery) != NULL)
+        resume(d);
+}
+
 void drive_spilled(struct drive *d, int error)
 {
     struct delivery *delivery = take_back(&d->spilling);

@@ -74,6 +74,7 @@ void drive_feed(struct drive *d, struct span bytes);
 
 void drive_learn(struct drive *d, enum fact_status status, struct span value);
 void drive_delivered(struct drive *d, int result); /* 0 or -errno */
+void drive_handed_off(struct drive *d, enum delivery_end end, const struct smtp_reply *reply);
 void drive_spilled(struct drive *d, int error);    /* 0: really done; else -errno */
 void drive_wake(struct drive *d);                  /* the sleep is over, time has passed */
 void drive_wait(struct drive *d, int64_t ms);

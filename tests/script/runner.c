@@ -35,10 +35,14 @@
  *   to ADDRESS [MAILDIR [NAME]]
  *                          in front of deliver: its next recipient, and what is written for it.
  *                          No Maildir: nothing is written. NAME: the unique file name, with "..."
+ *                          Of what needs more than Maildirs: TRANSPORT:NEXTHOP, and NOTIFY=n if
+ *                          the client gave it
  *   message [N]            in front of deliver: all bytes of the N-th file (default 1), each
  *                          line "| TEXT" with the escapes of C:; "|* N TEXT": N such lines
  *   deliver ok|ERRNO       the delivery, and how it ends. All recipients must have been named
  *                          if one was.
+ *   deliver spooled        the same, when it needs more than Maildirs: it lies in the spool
+ *   deliver CODE E TEXT    the next hop's own answer, for all recipients
  *   sleep MS               the server holds its replies back for this long
  *   time +SECONDS          passes
  *   timeout                the client has been silent for too long
@@ -704,7 +708,9 @@ static const struct maildir_item *item_of(const struct delivery *delivery, size_
     const struct delivery_rcpt *rcpt = delivery->rcpts;
     for (size_t i = 0; i < n; i++, rcpt = rcpt->next)
         item += rcpt->mailbox != NULL;
-    return rcpt->mailbox != NULL ? &delivery->commit.items[item] : NULL;
+    return rcpt->mailbox != NULL && !delivery_needs_queue(delivery)
+               ? &delivery->commit.items[item]
+               : NULL;
 }
 
 static void print_recipient(struct run *r, const struct delivery *delivery, size_t n,
@@ -719,6 +725,11 @@ static void print_recipient(struct run *r, const struct delivery *delivery, size
         buf_printf(out, " %s", item->mailbox);
     if (item != NULL && with_name)
         buf_printf(out, " %s", item->unique);
+    if (delivery_needs_queue(delivery))
+        buf_printf(out, " %s:%s", rcpt->transport,
+                   rcpt->mailbox != NULL ? rcpt->mailbox : rcpt->nexthop);
+    if (delivery_needs_queue(delivery) && rcpt->notify != 0)
+        buf_printf(out, " NOTIFY=%u", rcpt->notify);
     tidy(r, out);
 }
 
@@ -793,18 +804,41 @@ static bool step_message(struct run *r, const char *text)
     return is_good;
 }
 
+/* "spooled", or "CODE E TEXT". */
+static bool hand_off(struct run *r, const char *text)
+{
+    struct span rest = span_of(text), code = span_next_word(&rest), enhanced;
+    uint64_t number = 0;
+    if (strcmp(text, "spooled") == 0) {
+        drive_handed_off(&r->drive, DELIVERY_SPOOLED, NULL);
+        return true;
+    }
+    if (!span_to_u64(code, 599, &number))
+        return fail(r, "a delivery that needs the queue cannot end with \"%s\"", text);
+    struct arena memory = { 0 };
+    enhanced = span_next_word(&rest);
+    const struct smtp_reply reply = { (int)number, arena_text(&memory, enhanced),
+                                      arena_text(&memory, span_trim(rest)) };
+    drive_handed_off(&r->drive, DELIVERY_ANSWERED, &reply);
+    arena_fini(&memory);
+    return true;
+}
+
 static bool step_deliver(struct run *r, const char *text)
 {
     const struct delivery *delivery = delivery_at_hand(r);
     int result = parse_result(text);
     if (delivery == NULL)
         return false;
-    if (result > 0)
+    bool needs_queue = delivery_needs_queue(delivery);
+    if (result > 0 && !needs_queue)
         return fail(r, "unknown result \"%s\"", text);
     if (r->to_count > 0 && r->to_count < delivery->count)
         return fail(r, "%zu recipients of the delivery were not named",
                     delivery->count - r->to_count);
     r->to_count = 0;
+    if (needs_queue)
+        return hand_off(r, text);
     drive_delivered(&r->drive, result);
     return true;
 }
