@@ -273,12 +273,13 @@ void record_put(struct lane *lane, struct loop *loop, struct record *r)
     if (r->kind == RECORD_SETTLE && r->bounce_id[0] == '\0')
         smtpd_new_queue_id(&loop->services, r->bounce_id);
     bool is_large = r->kind == RECORD_CREATE && r->body->fd >= 0;
+    bool waits_for_nobody = r->kind == RECORD_READ || is_large;
     if (r->kind == RECORD_CREATE) { /* here: a try that is under way changes the envelope */
         snprintf(r->id, sizeof r->id, "%s", r->envelope->id);
         buf_clear(&r->text);
         envelope_print(r->envelope, &r->text);
     }
-    if (is_large)
+    if (waits_for_nobody)
         lane_put_beside(lane, loop, &r->item);
     else
         lane_put(lane, loop, &r->item);

@@ -5,7 +5,7 @@
  *          (queue/bounce.h), in a message of its own that is durable first; then the envelope
  *          says what is still owed, or the message is gone.
  * Move:    to hold/ or back. Remove: it is forgotten without a word.
- * Read:    the envelope and the message; what cannot be read is set aside.
+ * Read:    the envelope and the message, beside the lane; what cannot be read is set aside.
  * Again:   a record that failed may be put again, and does what is still to be done: what was
  *          decided and what has succeeded stays.
  * Owns:    nothing that is given; has_bounce: its envelope, until record_fini().
