@@ -187,7 +187,8 @@ Test(spf, addresses_of_ten_hosts_are_asked_for_at_once)
 
 Test(spf, included_records_are_asked_for_at_once)
 {
-    spf_world_add(&w, "a.test", "TXT", "\"v=spf1 include:b.test include:c.test include:d.test -all\"");
+    spf_world_add(&w, "a.test", "TXT",
+                  "\"v=spf1 include:b.test include:c.test include:d.test -all\"");
     spf_world_add(&w, "b.test", "TXT", "\"v=spf1 ip4:203.0.113.1\"");
     spf_world_add(&w, "c.test", "TXT", "\"v=spf1 ip4:203.0.113.1\"");
     spf_world_add(&w, "d.test", "TXT", "\"v=spf1 ip4:192.0.2.10\"");
