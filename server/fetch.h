@@ -44,6 +44,8 @@ struct fetcher {
     void (*recall)(struct fetcher *fetcher, const char *text, store_found *found, void *arg);
     void (*remember)(struct fetcher *fetcher, const char *text, int64_t until_s,
                      struct span payload);
+    /* A line for the log; NULL: there is none. */
+    void (*tell)(struct fetcher *fetcher, const char *component, const char *line);
     /* May a host that a stranger has named have this address? NULL: no. */
     bool (*allows)(struct fetcher *fetcher, const struct ip *ip);
     bool is_closing;

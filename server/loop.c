@@ -193,6 +193,11 @@ static void remember_text(struct fetcher *fetcher, const char *text, int64_t unt
     store_service_remember(&loop->server->store, loop, text, until_s, payload);
 }
 
+static void tell(struct fetcher *fetcher, const char *component, const char *line)
+{
+    log_line(&loop_of(fetcher)->log, component, 0, "%s", line);
+}
+
 static bool is_own_address(const struct policy *policy, const struct ip *ip)
 {
     for (size_t i = 0; i < policy->domains.own_ip_count; i++)
@@ -244,6 +249,7 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     loop->fetcher.work_begun = work_begun;
     loop->fetcher.work_done = work_done;
     loop->fetcher.ask_store = ask_store;
+    loop->fetcher.tell = tell;
     loop->fetcher.recall = recall_text;
     loop->fetcher.remember = remember_text;
     loop->fetcher.allows = allows_address;

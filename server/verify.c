@@ -27,6 +27,7 @@ struct pending {
     char *address, *nexthop; /* own */
     struct buf sender;       /* owns */
     struct verify_entry entry; /* before the probe */
+    uint64_t began_ms;
     struct lmtp_job job;
     struct lmtp_rcpt rcpt;
 };
@@ -186,6 +187,25 @@ static enum verify_status status_of(const struct lmtp_result *r)
     return is_final && r->code / 100 == 5 ? VERIFY_BOUNCE : VERIFY_DEFER;
 }
 
+/* As Postfix tells of its probes. */
+static void log_probe(struct pending *p, const char *text)
+{
+    struct fetcher *fetcher = p->verifier->fetcher;
+    const struct lmtp_result *r = &p->rcpt.result;
+    struct buf line = { 0 };
+    if (fetcher->tell == NULL || fetcher->is_closing)
+        return;
+    buf_puts(&line, "probe: to=<");
+    text_escape(&line, span_of(p->address), 320);
+    buf_printf(&line, ">, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)", p->job.host,
+               (double)(uv_now(fetcher->uv) - p->began_ms) / 1000.0,
+               r->enhanced[0] != '\0' ? r->enhanced : "-",
+               status_of(r) == VERIFY_OK ? "deliverable" : "undeliverable", text);
+    fetcher->tell(fetcher, p->job.protocol == LMTP_PROTOCOL_LMTP ? "lmtp" : "smtp",
+                  buf_text(&line));
+    buf_fini(&line);
+}
+
 static void on_probed(struct lmtp_job *job)
 {
     struct pending *p = job->owner;
@@ -193,6 +213,7 @@ static void on_probed(struct lmtp_job *job)
     struct waiter *w;
     struct buf text = { 0 };
     lmtp_result_print(&text, job, &p->rcpt.result);
+    log_probe(p, buf_text(&text));
     verify_learn(&p->entry, &p->config->params, status_of(&p->rcpt.result), buf_text(&text),
                  now_s());
     buf_fini(&text);
@@ -219,6 +240,7 @@ static void begin_probe(struct verifier *v, const struct question *q, const stru
     *p = (struct pending){ .next = v->pending, .verifier = v, .entry = *entry,
                            .config = config_hold(q->config), .nexthop = nexthop_of(probe),
                            .address = xprintf("%.*s", (int)address.len, address.at) };
+    p->began_ms = uv_now(v->fetcher->uv);
     v->pending = p;
     v->pending_count++;
     verify_sender(&p->sender, params, now_s());

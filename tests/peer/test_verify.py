@@ -108,6 +108,9 @@ class Verify(unittest.TestCase):
             self.assertRegex(reply, r"^550 5\.1\.7 <bad@client\.test>: Sender address rejected: "
                              r"undeliverable address: host mx1\.client\.test\[127\.0\.0\.2\] "
                              r"said: 550 5\.1\.1 no such user \(in reply to RCPT TO command\)$")
+            postern.wait_log(r"smtp\S*: probe: to=<bad@client\.test>, relay=mx1\.client\.test"
+                             r"\[127\.0\.0\.2\]:\d+, delay=\d\.\d\d, dsn=5\.1\.1, "
+                             r"status=undeliverable \(host mx1")
             asked = len(host.rcpts())
             for sender in ("good@client.test", "bad@client.test", "Good@Client.Test") * 2:
                 self.rcpt(postern, sender)
