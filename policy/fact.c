@@ -3,7 +3,7 @@
 
 const char *const fact_kind_names[FACT_KIND_COUNT] = {
     [FACT_A] = "A",     [FACT_AAAA] = "AAAA", [FACT_MX] = "MX",
-    [FACT_NS] = "NS",   [FACT_PTR] = "PTR",   [FACT_TXT] = "TXT",
+    [FACT_NS] = "NS",   [FACT_PTR] = "PTR",   [FACT_TXT] = "TXT", [FACT_CNAME] = "CNAME",
     [FACT_MAP] = "MAP", [FACT_POLICY] = "POLICY", [FACT_SLEEP] = "SLEEP",
     [FACT_GREYLIST] = "GREYLIST", [FACT_GREET] = "GREET",
     [FACT_REMEMBERED] = "REMEMBERED", [FACT_PROBE] = "PROBE",

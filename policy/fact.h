@@ -20,6 +20,7 @@ enum fact_kind {
     FACT_MX,     /* text: name; records: 2 bytes preference, host ("" for the null MX) */
     FACT_NS,     /* text: name; records: host */
     FACT_PTR,    /* text: reverse name; records: host */
+    FACT_CNAME,  /* text: name; records: the host it is an alias of. Only doctor asks */
     FACT_TXT,    /* text: name; records: text, strings joined */
     FACT_MAP,    /* object: struct map; text: key; value: what was found */
     FACT_POLICY, /* object: struct policy_server; text: the request; value: the action */

@@ -11,6 +11,7 @@ int command_check(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_map(int argc, char **argv);
 int command_greylist(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_queue(int argc, char **argv);
 int command_version(int argc, char **argv);

@@ -82,6 +82,19 @@ static void run_greylist(struct control_call *call)
     next_step(call);
 }
 
+/* ------------------------------------------------------------ sandbox */
+
+static void run_sandbox(struct control_call *call)
+{
+    struct buf text = { 0 };
+    buf_puts(&text, "sandbox: ");
+    sandbox_describe(&call->loop->server->sandbox, &text);
+    buf_putc(&text, '\n');
+    control_say(call, buf_span(&text));
+    buf_fini(&text);
+    control_end(call, EX_OK);
+}
+
 /* ------------------------------------------------------------ the table */
 
 static const struct {
@@ -90,6 +103,7 @@ static const struct {
 } commands[] = {
     { "greylist", run_greylist },
     { "queue", queue_command },
+    { "sandbox", run_sandbox },
 };
 
 bool control_run(struct control_call *call, const char *name)

@@ -9,6 +9,7 @@ int dns_type(enum fact_kind kind)
     static const int types[] = {
         [FACT_A] = ns_t_a,   [FACT_AAAA] = ns_t_aaaa, [FACT_MX] = ns_t_mx,
         [FACT_NS] = ns_t_ns, [FACT_PTR] = ns_t_ptr,   [FACT_TXT] = ns_t_txt,
+        [FACT_CNAME] = ns_t_cname,
     };
     return types[kind];
 }
@@ -87,6 +88,7 @@ static bool add_record(enum fact_kind kind, ns_msg *message, const ns_rr *rr, st
     case FACT_AAAA: return add_address(rr, 16, value);
     case FACT_MX: return add_mx(message, rr, value);
     case FACT_TXT: return add_txt(rr, value);
+    case FACT_CNAME:
     case FACT_NS:
     case FACT_PTR: return add_host(message, rr, value);
     default: return false;
@@ -112,7 +114,7 @@ static bool walk_answers(enum fact_kind kind, ns_msg *message, struct walk *w,
     for (int i = 0; i < ns_msg_count(*message, ns_s_an); i++) {
         if (ns_parserr(message, ns_s_an, i, &rr) != 0)
             return false;
-        if ((int)ns_rr_type(rr) == ns_t_cname) {
+        if ((int)ns_rr_type(rr) == ns_t_cname && kind != FACT_CNAME) {
             lower_ttl(w, &rr);
             if (!get_name(message, ns_rr_rdata(rr), out->cname))
                 return false;

@@ -15,6 +15,7 @@ static const struct {
     { "check", command_check, "[-c FILE]", "find every mistake in the configuration" },
     { "config", command_config, "[-c FILE] [-n|-d|-j] [-h] [-x] [NAME...]",
       "show parameters: all, changed, default, as JSON" },
+    { "doctor", command_doctor, "[-c FILE] [DOMAIN]", "is this host fit to receive mail?" },
     { "explain", command_explain, "--client IP [--helo H] [--from S] [--to R] ...",
       "why it would be taken or refused" },
     { "greylist", command_greylist, "list [TEXT] | stats | allow | forget | expect ...",

@@ -9,6 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -448,6 +449,15 @@ int64_t tls_config_expiry(struct tls_config *tls)
         seconds = (int64_t)timegm(&end);
     pthread_rwlock_unlock(&tls->lock);
     return seconds;
+}
+
+bool tls_config_names(struct tls_config *tls, const char *host)
+{
+    pthread_rwlock_rdlock(&tls->lock);
+    X509 *cert = SSL_CTX_get0_certificate(tls->first->ctx);
+    bool is_named = cert != NULL && X509_check_host(cert, host, 0, 0, NULL) == 1;
+    pthread_rwlock_unlock(&tls->lock);
+    return is_named;
 }
 
 /* ------------------------------------------------------------ one connection */

@@ -33,6 +33,9 @@ void tls_config_inherit(struct tls_config *tls, struct tls_config *old);
 /* Seconds since the epoch at which the default certificate ends; 0: unknown. */
 int64_t tls_config_expiry(struct tls_config *tls);
 
+/* Is the default certificate for this host? */
+bool tls_config_names(struct tls_config *tls, const char *host);
+
 struct tls_stream *tls_stream_new(struct tls_config *tls);
 
 /* The other side, towards next hops: TLS 1.2 and up, any certificate (RFC 7435). host: the name
