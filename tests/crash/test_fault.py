@@ -1,11 +1,13 @@
 """A system call fails: each one of the way to the Maildir in turn, with each error that may happen
 there. The client is told to come again, nothing is left behind, and the next message is taken."""
+import re
 import shutil
 import unittest
 
-from crash import (BOXES, SETTINGS, SMALL, SPILLED, Postern, body, in_memory, number, send, stored,
-                   traced)
-from harness import wait_for
+from crash import (BOXES, SETTINGS, SMALL, SPILLED, SPOOL_FIRST, Postern, body, in_memory, number,
+                   send, spooled, stored, traced)
+from harness import strip_trace, wait_for
+from lmtp_backend import Backend
 
 MESSAGES = (  # what it is like, size, boxes, by BDAT
     ("small", SMALL, ["a"], False),
@@ -126,6 +128,58 @@ class Sockets(unittest.TestCase):
                 used += n - 1
         self.assertGreater(used, 20)
         print("%d calls around the client failed" % used)
+
+
+NEXT_HOP_FAULTS = (
+    ("socket", ("EMFILE", "ENOBUFS")),
+    ("connect", ("ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL")),
+    ("getsockopt", ("ENOBUFS",)),
+    ("read", ("ECONNRESET", "ETIMEDOUT")),
+    ("send", ("EPIPE", "ECONNRESET", "ENOBUFS")),
+)
+
+
+class NextHop(unittest.TestCase):
+    """The same around an LMTP server: what was acknowledged gets there all the same."""
+
+    def fail_nth(self, server, n, call, error):
+        """(name, code), and whether the call was there."""
+        name = "%s%d%s-%d" % (call, n, error, SPILLED if n % 2 else SMALL)
+        with traced(server, "fail", n, number(error), call) as tracer:
+            try:
+                with server.connect(timeout=5) as smtp:
+                    smtp.command("EHLO client.test")
+                    code = send(smtp, name, ["a", "b"], n % 3 == 0)
+            except (OSError, IndexError, AssertionError):
+                code = 0
+        self.assertIsNone(server.process.poll(), "%d. %s %s" % (n, call, error))
+        return name, code, tracer.lines != []
+
+    def test_each_call_around_the_next_hop(self):
+        backend = self.enterContext(Backend())
+        server = self.enterContext(Postern(dict(SPOOL_FIRST, delivery_verdict="yes",
+                                                virtual_transport=backend.transport)))
+        codes, used = {}, 0
+        for call, errors in NEXT_HOP_FAULTS:
+            for error in errors:
+                n, is_there = 1, True
+                while is_there and n < 20:
+                    name, code, is_there = self.fail_nth(server, n, call, error)
+                    codes[name] = code
+                    n += 1
+                used += n - 2
+        wait_for(lambda: spooled(server) == [], "an empty spool", 60)
+        taken = {}
+        for _, rcpts, message in backend.messages:
+            name = re.match(rb"Subject: (\S+)", strip_trace(message))[1].decode()
+            self.assertEqual(strip_trace(message), body(name))
+            taken.setdefault(name, set()).update(rcpts)
+        for name, code in codes.items():
+            self.assertIn(code, (0, 250, 450, 451, 452), name)
+            if code == 250:
+                self.assertEqual(len(taken.get(name, ())), 2, name)
+        print("%d calls around the next hop failed; %d of %d messages acknowledged"
+              % (used, list(codes.values()).count(250), len(codes)))
 
 
 if __name__ == "__main__":

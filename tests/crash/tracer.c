@@ -12,6 +12,8 @@
  * CALL: the name of a system call, or a group:
  *   open write sync rename mkdir unlink    of files below DIR, but for DIR/log
  *   send                                   bytes to a socket
+ * or, by its own name, one that makes or asks sockets. (epoll_ctl is left out: libuv ends the
+ * program when it fails.)
  * Says "ready" when it watches, and each call it has acted upon. Ends with the server, or when
  * it is killed itself; then the server goes on as if nothing had been.
  * Exit 77: not possible here (another machine than x86-64, or no permission). */
@@ -69,12 +71,14 @@ static const struct call {
     { SYS_linkat, "linkat", "rename", SHAPE_TWO_NAMES },
     { SYS_mkdirat, "mkdirat", "mkdir", SHAPE_NAME },
     { SYS_unlinkat, "unlinkat", "unlink", SHAPE_NAME },
-    { SYS_accept4, "accept4", "socket", SHAPE_FD },
+    { SYS_socket, "socket", "network", SHAPE_FD },
+    { SYS_connect, "connect", "network", SHAPE_FD },
+    { SYS_getsockopt, "getsockopt", "network", SHAPE_FD },
+    { SYS_accept4, "accept4", "network", SHAPE_FD },
     { SYS_read, "read", "read", SHAPE_FD },
-    { SYS_epoll_ctl, "epoll_ctl", "socket", SHAPE_FD },
-    { SYS_setsockopt, "setsockopt", "socket", SHAPE_FD },
-    { SYS_getsockname, "getsockname", "socket", SHAPE_FD },
-    { SYS_getpeername, "getpeername", "socket", SHAPE_FD },
+    { SYS_setsockopt, "setsockopt", "network", SHAPE_FD },
+    { SYS_getsockname, "getsockname", "network", SHAPE_FD },
+    { SYS_getpeername, "getpeername", "network", SHAPE_FD },
 };
 
 static struct {
@@ -196,7 +200,7 @@ static bool counts(const struct call *call, const char *text)
     bool is_write = strcmp(call->group, "write") == 0;
     if (is_write && is_socket(text))
         return is_wanted("send", "send");
-    if (strcmp(call->group, "socket") == 0 || strcmp(call->group, "read") == 0)
+    if (strcmp(call->group, "network") == 0 || strcmp(call->group, "read") == 0)
         return is_wanted(call->name, call->group) && task.mode != MODE_LOG
                && (call->number != SYS_read || is_socket(text));
     return is_below_dir(text) && is_wanted(call->name, call->group);
