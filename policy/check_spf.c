@@ -10,18 +10,21 @@ struct results {
     size_t count;
 };
 
+/* Both identities' questions go out together; verdicts keep their order. */
 static enum verdict find_results(struct eval *e, bool wants_explanation, struct results *found)
 {
-    *found = (struct results){ 0 };
-    enum verdict verdict = spf_check_mailfrom(e, wants_explanation, &found->spf[0]);
-    if (verdict != VERDICT_DUNNO)
-        return verdict;
-    found->count = 1;
+    *found = (struct results){ .count = 1 };
+    enum verdict sender = spf_check_mailfrom(e, wants_explanation, &found->spf[0]);
+    struct fact_key missing = e->out->missing;
     if (!e->policy->params->spf_check_helo || found->spf[0].identity == SPF_IDENTITY_HELO)
-        return VERDICT_DUNNO;
-    verdict = spf_check_helo(e, wants_explanation, &found->spf[1]);
+        return sender;
+    enum verdict helo = spf_check_helo(e, wants_explanation, &found->spf[1]);
+    if (sender == VERDICT_PENDING && helo == VERDICT_PENDING)
+        eval_want_key(e, &missing);
+    else if (sender == VERDICT_PENDING)
+        e->out->missing = missing;
     found->count += found->spf[1].result != SPF_NONE;
-    return verdict;
+    return sender == VERDICT_PENDING ? sender : helo;
 }
 
 /* ------------------------------------------------------------ annotation */

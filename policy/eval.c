@@ -68,7 +68,7 @@ const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope sco
     return fact;
 }
 
-static void add_want(struct eval *e, const struct fact_key *key)
+void eval_want_key(struct eval *e, const struct fact_key *key)
 {
     struct outcome *out = e->out;
     if (out->also_count == OUTCOME_ALSO_MAX || facts_find(e->facts, key) != NULL)
@@ -80,7 +80,7 @@ static void add_want(struct eval *e, const struct fact_key *key)
 
 void eval_want(struct eval *e, enum fact_kind kind, enum scope scope, struct span text)
 {
-    add_want(e, &(struct fact_key){ kind, scope, NULL, text });
+    eval_want_key(e, &(struct fact_key){ kind, scope, NULL, text });
 }
 
 const struct fact *eval_dns(struct eval *e, enum fact_kind kind, enum scope scope,
@@ -397,7 +397,7 @@ static void look_ahead(struct eval *e, const struct rules_list *rules, size_t i)
     for (i++; i < rules->count && rules->rules[i].row->wants != NULL; i++) {
         struct fact_key key;
         if (rules->rules[i].row->wants(e, &rules->rules[i], &key))
-            add_want(e, &key);
+            eval_want_key(e, &key);
     }
 }
 

@@ -110,6 +110,7 @@ const struct fact *eval_need(struct eval *e, enum fact_kind kind, enum scope sco
 
 /* What will be needed later: asked together with what is missing, if there is room. */
 void eval_want(struct eval *e, enum fact_kind kind, enum scope scope, struct span text);
+void eval_want_key(struct eval *e, const struct fact_key *key);
 
 /* A DNS question about a host name; a name that cannot be asked is "not found" without one
  * (spec 2.8). NULL: return VERDICT_PENDING. */
