@@ -37,7 +37,7 @@ struct explain {
     struct log log;
     struct span in;
     struct buf input, out;
-    bool is_asking;
+    bool is_asking, is_used[FACTS_MAX]; /* is_used: the facts given */
     int code; /* exit code */
 };
 
@@ -166,6 +166,7 @@ static bool learn_given(struct explain *x, const struct fact_key *key)
             fprintf(stderr, "postern: --fact %s: malformed value\n", x->options->facts[i]);
             exit(EX_USAGE);
         }
+        x->is_used[i] = true;
         smtpd_learn(&x->smtpd, &(struct fact){ .key = *key, .status = status,
                                                .value = buf_span(&value), .source = "given" });
         buf_fini(&value);
@@ -237,14 +238,28 @@ static void nothing_begun(struct fetcher *fetcher)
     (void)fetcher;
 }
 
-static void end(struct explain *x)
+/* The last line of what the server said. */
+static struct span last_reply(struct explain *x)
 {
     struct span last = span_of(buf_text(&x->out));
     while (last.len > 0 && (last.at[last.len - 1] == '\n' || last.at[last.len - 1] == '\r'))
         last.len--;
     size_t line = span_find_last(last, '\n');
-    if (line < last.len)
-        last = span_skip(last, line + 1);
+    return line < last.len ? span_skip(last, line + 1) : last;
+}
+
+/* A fact that no rule wanted is most likely misspelt. */
+static void print_unused_facts(const struct explain *x)
+{
+    for (int i = 0; i < x->options->fact_count; i++)
+        if (!x->is_used[i])
+            printf("note: nobody asked for --fact '%s'\n", x->options->facts[i]);
+}
+
+static void end(struct explain *x)
+{
+    struct span last = last_reply(x);
+    print_unused_facts(x);
     printf("reply: %.*s\n", (int)last.len, last.at);
     x->code = last.len == 0          ? EX_TEMPFAIL
               : last.at[0] == '2'    ? EX_OK
@@ -253,7 +268,21 @@ static void end(struct explain *x)
     uv_stop(&x->uv);
 }
 
-/* Until the input is used up and every question is answered. */
+static bool is_refused(struct explain *x)
+{
+    struct span last = last_reply(x);
+    return last.len > 0 && last.at[0] >= '4';
+}
+
+static void say_next(struct explain *x)
+{
+    size_t n = span_find(buf_span(&x->input), '\n') + 1;
+    buf_clear(&x->out);
+    x->in = arena_span(&x->smtpd.answer_memory, span_make(x->input.at, n));
+    buf_drop(&x->input, n);
+}
+
+/* Until the input is used up and every question is answered, or something is refused. */
 static void pump(struct explain *x)
 {
     for (;;) {
@@ -263,16 +292,11 @@ static void pump(struct explain *x)
         case SMTPD_INPUT:
             if (x->in.len > 0)
                 break;
-            if (x->input.len == 0) {
+            if (x->input.len == 0 || is_refused(x)) { /* what would follow explains nothing */
                 end(x);
                 return;
             }
-            { /* the next command */
-                size_t n = span_find(buf_span(&x->input), '\n') + 1;
-                buf_clear(&x->out);
-                x->in = arena_span(&x->smtpd.answer_memory, span_make(x->input.at, n));
-                buf_drop(&x->input, n);
-            }
+            say_next(x);
             break;
         case SMTPD_TLS:
         case SMTPD_CLOSE: end(x); return;
@@ -379,6 +403,20 @@ static bool read_log_line(struct options *o)
 static const char *const value_options[] = { "--client", "--client-name", "--helo", "--from",
                                              "--to", "--size", "--log" };
 
+/* "KIND NAME = VALUE" of a kind that there is. */
+static bool add_fact(struct options *o, const char *text)
+{
+    struct span rest = span_of(text);
+    if (span_find(rest, '=') == rest.len || fact_kind_find(span_next_word(&rest)) == FACT_KIND_COUNT) {
+        fprintf(stderr, "postern: --fact %s: not KIND NAME = VALUE\n", text);
+        return false;
+    }
+    if (o->fact_count == FACTS_MAX)
+        return false;
+    o->facts[o->fact_count++] = text;
+    return true;
+}
+
 static bool read_options(int argc, char **argv, struct options *o)
 {
     const char **values[] = { &o->client, &o->client_name, &o->helo, &o->from,
@@ -391,8 +429,8 @@ static bool read_options(int argc, char **argv, struct options *o)
         bool is_fact = strcmp(argv[i], "--fact") == 0;
         if (k < ARRAY_LEN(value_options) && i + 1 < rest)
             *values[k] = argv[++i];
-        else if (is_fact && i + 1 < rest && o->fact_count < FACTS_MAX)
-            o->facts[o->fact_count++] = argv[++i];
+        else if (is_fact && i + 1 < rest && add_fact(o, argv[i + 1]))
+            i++;
         else if (strcmp(argv[i], "--tls") == 0)
             o->is_tls = true;
         else if (strcmp(argv[i], "--offline") == 0)
