@@ -141,7 +141,7 @@ static void on_refresh(uv_timer_t *timer)
         return;
     test_lists(server);
     struct loop *loop = main_loop(server);
-    if (needs_store(server->config))
+    if (needs_store(server->config) || atomic_load(&server->store.is_wanted))
         store_service_tick(&server->store, loop, server->config,
                            loop->services.wall_us(&loop->services) / 1000000);
     struct refresh *r = xcalloc(1, sizeof *r);

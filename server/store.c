@@ -277,6 +277,13 @@ void store_service_tick(struct store_service *s, struct loop *loop, struct confi
     }
 }
 
+/* Also notes that somebody asked, for a store that no list had asked for. */
+static bool is_open(struct store_service *s)
+{
+    atomic_store(&s->is_wanted, true);
+    return atomic_load(&s->state) == STORE_IS_OPEN;
+}
+
 /* ------------------------------------------------------------ decisions */
 
 static void on_decided(struct loop *loop, struct lane_item *item)
@@ -298,7 +305,7 @@ static void on_decided(struct loop *loop, struct lane_item *item)
 void store_service_greylist(struct store_service *s, struct loop *loop, struct question *q,
                             int64_t wall_s)
 {
-    if (atomic_load(&s->state) != STORE_IS_OPEN) {
+    if (!is_open(s)) {
         atomic_fetch_add(&s->failed, 1);
         question_answer(q, FACT_TEMPFAIL, span_make("", 0), "store not open");
         return;
@@ -358,7 +365,7 @@ void store_service_recall(struct store_service *s, struct loop *loop, struct que
 void store_service_find(struct store_service *s, struct loop *loop, const char *text,
                         int64_t wall_s, store_found *found, void *arg)
 {
-    if (atomic_load(&s->state) != STORE_IS_OPEN) {
+    if (!is_open(s)) {
         found(arg, false, span_make("", 0));
         return;
     }

@@ -25,6 +25,7 @@ enum store_state { STORE_IS_CLOSED, STORE_IS_OPENING, STORE_IS_OPEN, STORE_IS_DA
 struct store_service {
     struct lane lane;
     atomic_int state;
+    atomic_bool is_wanted; /* somebody asked: an access table may name a rule that remembers */
     /* the lane's */
     struct store *store;
     struct greylist_store greylist;

@@ -129,6 +129,15 @@ class Verify(unittest.TestCase):
             self.assertTrue(self.rcpt(postern, "bad@client.test")[0].startswith("550 5.1.7"))
             self.assertEqual(len(host.rcpts()), 1)
 
+    def test_an_access_table_may_ask_for_it(self):
+        """Then no list shows that the store is needed: it is opened when somebody asks."""
+        with self.mail_host(lambda t: t.serve({"RCPT": "550 5.1.1 no"})), self.postern(
+                smtpd_recipient_restrictions="check_sender_access "
+                "inline:{client.test=reject_unverified_sender}") as postern:
+            self.assertEqual(self.rcpt(postern, "a@other.test")[0], "250 2.1.5 Ok")
+            wait_for(lambda: self.rcpt(postern, "a@client.test")[0].startswith("550 5.1.7"),
+                     "the store does not open")
+
     def test_hosts_in_order(self):
         script = lambda name: lambda t: t.serve({"RCPT": "550 5.1.1 " + name})
         with self.mail_host(script("second"), "127.0.0.3"), self.postern() as postern:
