@@ -17,6 +17,15 @@ void outcome_fini(struct outcome *out)
 
 /* ------------------------------------------------------------ facts and tables */
 
+/* Tabulators part the pieces of a question: shown as blanks. */
+static const char *with_blanks(struct arena *memory, const char *question)
+{
+    char *text = arena_text(memory, span_of(question));
+    for (char *c = text; *c != '\0'; c++)
+        *c = *c == '\t' ? ' ' : *c;
+    return text;
+}
+
 static void trace_fact(struct eval *e, const char *question, struct span answer,
                        const char *source, int64_t took_ms)
 {
@@ -24,7 +33,7 @@ static void trace_fact(struct eval *e, const char *question, struct span answer,
     if (e->step == NULL)
         return;
     struct step_fact *f = arena_alloc(memory, sizeof *f);
-    f->question = question;
+    f->question = with_blanks(memory, question);
     f->answer = arena_text(memory, answer);
     f->source = source;
     f->took_ms = took_ms;
