@@ -298,11 +298,11 @@ static void end_if_done(struct loop *loop)
 void loop_conn_added(struct loop *loop)
 {
     loop->conn_count++;
+    judge_stress(loop);
     if (loop->is_ticking)
         return;
     loop->is_ticking = true;
     uv_timer_start(&loop->tick, on_tick, TICK_MS, TICK_MS);
-    judge_stress(loop);
 }
 
 void loop_conn_removed(struct loop *loop)

@@ -255,6 +255,19 @@ static void add_parent(struct sandbox *s, const char *path, const char *paramete
     free(real);
 }
 
+/* Mailboxes are mounted, made and moved while we run, and Landlock knows a directory, not a name:
+ * the one above it, then, unless that is all there is. */
+static void add_base(struct sandbox *s, const char *base)
+{
+    char *copy = xstrdup(base);
+    bool is_at_top = strcmp(dirname(copy), "/") == 0;
+    free(copy);
+    if (is_at_top)
+        add_real(s, base, "virtual_mailbox_base", true);
+    else
+        add_parent(s, base, "virtual_mailbox_base", true);
+}
+
 struct walk {
     struct sandbox *sandbox;
     const char *parameter;
@@ -283,7 +296,7 @@ static void collect(struct sandbox *s, const struct config *config)
     const struct params *p = &config->params;
     add_real(s, p->data_directory, "data_directory", true);
     add_real(s, p->queue_directory, "queue_directory", true);
-    add_real(s, p->virtual_mailbox_base, "virtual_mailbox_base", true);
+    add_base(s, p->virtual_mailbox_base);
     add_parent(s, p->control_socket, "control_socket", true);
     if (p->maillog_file[0] == '/')
         add_parent(s, p->maillog_file, "maillog_file", true);

@@ -1,7 +1,8 @@
 /* sandbox - what is left to a process that has opened all it needs (sandbox = auto | yes | no):
  *   Landlock   files only below the directories of the configuration, and what the C library
  *              and the resolver read (/etc, /usr, /proc/self); written only data_directory,
- *              queue_directory, virtual_mailbox_base, the log's and sockets' directories;
+ *              queue_directory, what virtual_mailbox_base lies in, the log's and sockets'
+ *              directories;
  *              executed nothing
  *   seccomp    the system calls of a server; others do not exist (ENOSYS), those that only an
  *              intruder makes (execve, ptrace, mount, bpf) end the process

@@ -74,12 +74,11 @@ static void run_refresh(uv_work_t *request)
 
 static void log_space(struct server *server, bool is_space_low)
 {
-    if (is_space_low != atomic_load(&server->is_space_low))
+    if (is_space_low != atomic_exchange(&server->is_space_low, is_space_low))
         log_line(&main_loop(server)->log, "master", 0,
                  is_space_low ? "warning: not enough free space in the queue or mail file system: "
                                 "mail is refused for now (queue_minfree, message_size_limit)"
                               : "there is enough free space again");
-    atomic_store(&server->is_space_low, is_space_low);
 }
 
 static void after_refresh(uv_work_t *request, int status)
