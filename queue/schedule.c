@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DESTINATION_BUCKETS = 256, FIRST_SLOTS = 64 };
+enum { DESTINATION_BUCKETS = 256, FIRST_SLOTS = 64, IDLE_DESTINATIONS = 1000 };
 
 struct schedule {
     struct schedule_limits limits;
@@ -13,6 +13,7 @@ struct schedule {
     struct queue_entry **slots; /* all, by id; open addressing, NULL: free */
     size_t slot_count;          /* a power of two */
     struct destination *buckets[DESTINATION_BUCKETS];
+    size_t destination_count, sweep_count; /* sweep_count: when to look for idle ones */
     struct destination *first_ready, *last_ready; /* those with a line */
     struct schedule_counts counts;
 };
@@ -182,10 +183,30 @@ static struct destination **find_destination(const struct schedule *s, const cha
     return (struct destination **)(uintptr_t)at;
 }
 
+/* Nobody's mail goes there any more: that they are down is worth remembering of a few only, for
+ * whoever forges senders can name as many as he likes. */
+static void sweep_destinations(struct schedule *s)
+{
+    for (size_t i = 0; i < DESTINATION_BUCKETS; i++)
+        for (struct destination **at = &s->buckets[i], *d; (d = *at) != NULL;) {
+            if (d->entries > 0) {
+                at = &d->next;
+                continue;
+            }
+            *at = d->next;
+            free(d);
+            s->destination_count--;
+        }
+    s->sweep_count = 2 * s->destination_count + IDLE_DESTINATIONS;
+}
+
 static struct destination *make_destination(struct schedule *s, const char *name)
 {
+    if (s->destination_count >= s->sweep_count)
+        sweep_destinations(s);
     struct destination **at = find_destination(s, name);
     if (*at == NULL) {
+        s->destination_count++;
         *at = xcalloc(1, sizeof **at + strlen(name) + 1);
         memcpy((*at)->name, name, strlen(name) + 1);
     }
@@ -200,6 +221,7 @@ static void forget_if_idle(struct schedule *s, struct destination *d)
     struct destination **at = find_destination(s, d->name);
     *at = d->next;
     free(d);
+    s->destination_count--;
 }
 
 /* The one that has waited longest for its turn comes first. */
@@ -268,6 +290,11 @@ void schedule_reached(struct schedule *s, const char *destination, bool is_reach
     d->failures = is_reached ? 0 : d->failures + 1;
     d->down_until_s = now_s + pause_s;
     forget_if_idle(s, d);
+}
+
+size_t schedule_destination_count(const struct schedule *s)
+{
+    return s->destination_count;
 }
 
 /* ------------------------------------------------------------ states */

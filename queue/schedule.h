@@ -12,7 +12,8 @@
  *         expire and are still warned about.
  * Time:   seconds of one clock that never runs back; stored wall times are converted by the
  *         caller, and what lies too far ahead is cut (schedule_add).
- * Bounds: 64 bytes a message and its places in two tables; active_limit messages active in all.
+ * Bounds: 64 bytes a message and its places in two tables; active_limit messages active in all;
+ *         some thousand destinations without messages are remembered.
  * Thread: one at a time. Pure. */
 #ifndef POSTERN_SCHEDULE_H
 #define POSTERN_SCHEDULE_H
@@ -116,6 +117,7 @@ bool schedule_may_try(const struct schedule *s, const char *destination, int64_t
 /* It was reached, or was not. */
 void schedule_reached(struct schedule *s, const char *destination, bool is_reached,
                       int64_t now_s);
+size_t schedule_destination_count(const struct schedule *s);
 
 struct schedule_counts {
     size_t entries, waiting, ready, active, held;

@@ -331,8 +331,8 @@ void loop_drain(struct loop *loop)
 
 void loop_stop(struct loop *loop)
 {
-    lmtp_pool_free(loop->fetcher.lmtp); /* what was not delivered stays with us, or the client */
-    loop->fetcher.lmtp = NULL;
     while (loop->conns != NULL)
         conn_close(loop->conns, "server stopped");
+    lmtp_pool_free(loop->fetcher.lmtp); /* nobody waits: what has no answer is the client's still */
+    loop->fetcher.lmtp = NULL;
 }

@@ -4,8 +4,9 @@ import email.policy
 import time
 import unittest
 
-from harness import Postern, strip_trace, wait_for
+from harness import Postern, free_port, strip_trace, wait_for
 from lmtp_backend import Backend
+from test_verify import Zone
 
 MESSAGE = b"Subject: mine\r\nMessage-ID: <m@client.test>\r\n\r\ntext\r\n"
 FAST = {"destination_probe_time": "1s", "minimal_backoff_time": "1s",
@@ -153,6 +154,22 @@ class Failure(BounceTest):
         wait_for(lambda: self.backend.messages, "no notification")
         self.assertEqual(self.backend.messages[0][:2], ("", ["y@example.org"]))
         self.expect_silence()
+
+    def test_the_sender_s_own_mail_host(self):
+        zone = Zone({"client.test": {"MX": [(10, "gone.client.test"), (20, "mx.client.test")]},
+                     "mx.client.test": {"A": ["127.0.0.1"]}, "null.test": {"MX": [(0, "")]}})
+        self.addCleanup(zone.close)
+        port = free_port()
+        self.start(bounce_transport="smtp:", dns_servers="127.0.0.1:%d" % zone.port,
+                   smtp_tcp_port=str(port), address_verify_networks="127.0.0.0/8")
+        self.relay = self.enterContext(Backend(lmtp=False, port=port))
+        self.backend.data = {"": "550 5.1.1 no"}
+        self.send(["<x@example.org>"])
+        self.report()
+        self.wait_empty()
+        self.send(["<x@example.org>"], "MAIL FROM:<a@null.test>")  # takes no mail: it ends there
+        self.wait_empty()
+        self.assertEqual(len(self.relay.messages), 1)
 
     def test_postmaster_gets_it_if_no_way_out_is_configured(self):
         self.start(bounce_transport="")

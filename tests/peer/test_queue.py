@@ -2,6 +2,7 @@
 import email
 import json
 import re
+import signal
 import time
 import unittest
 
@@ -316,6 +317,70 @@ class SpoolFirst(QueueTest):
             self.assertEqual(self.send(server, rcpts=[user + "@example.org"]).code, 250)
         self.assertEqual([sorted(r) for _, r, _ in backend.messages],
                          [["you@example.org"], ["b@example.org", "copy@example.org"]])
+
+    def test_bcc_at_the_last_moment(self):
+        """The large message's file was begun for the Maildirs alone."""
+        backend = self.backend()
+        server = self.start(backend, {
+            "virtual_transport": "virtual", "virtual_mailbox_maps":
+            "inline:{ {you@example.org=you/}, {other@example.org=other/}, {far@example.org=x/} }",
+            "transport_maps": "inline:{ {far@example.org=%s} }" % backend.transport,
+            "smtpd_end_of_data_restrictions":
+            "check_sender_access inline:{ {b@client.test=BCC far@example.org} }"})
+        for i, rcpts in enumerate((["you@example.org"], ["you@example.org", "other@example.org"])):
+            for data in (MESSAGE, LARGE):
+                self.assertEqual(self.send(server, data, rcpts, "b@client.test").code, 250)
+                self.wait_empty(server)
+                self.assertEqual(body_of(backend.bodies()[-1]), data)
+        self.assertEqual((len(server.files("you")), len(server.files("other"))), (4, 2))
+        for mail in server.mails("you") + server.mails("other"):
+            self.assertEqual((mail.count(b"Delivered-To: "), mail.count(b"Return-Path: ")), (1, 1))
+            self.assertIn(mail[mail.index(b"Subject:"):], (MESSAGE, LARGE))
+
+    def test_a_maildir_gets_a_spooled_message_once(self):
+        """Also when the machine died before that was recorded: the file's name tells."""
+        backend = self.backend()
+        server = self.start(backend, {"virtual_transport": "virtual", "virtual_mailbox_maps":
+                                      "inline:{ {you@example.org=you/}, {o@example.org=o/} }",
+                                      "smtpd_end_of_data_restrictions":
+                                      "check_sender_access inline:{ {h@client.test=HOLD} }"})
+        spool = server.dir / "spool"
+        self.send(server, sender="h@client.test", rcpts=["you@example.org", "o@example.org"])
+        (name,) = self.spooled(server, "hold")
+        envelope, message = ((spool / d / name).read_bytes() for d in ("hold", "msg"))
+        postern("queue", "-c", str(server.dir / "main.cf"), "release", name)
+        self.wait_empty(server)
+        server.stop()
+        (spool / "msg" / name).write_bytes(message)
+        (spool / "active" / name).write_bytes(envelope)
+        server.start()
+        self.wait_empty(server)
+        self.assertEqual((len(server.files("you")), len(server.files("o"))), (1, 1))
+        self.assertEqual([f for f in server.all_files() if "/tmp/" in f], [])
+
+    def test_the_end_while_a_backend_hangs(self):
+        """What is before the dot is called off; a client that waits is not kept for ever."""
+        for verdict in ("yes", "no"):
+            backend = self.backend()
+            server = self.start(backend, {"delivery_verdict": verdict, "lmtp_rcpt_verify": "no"})
+            backend.delay_rcpt = 60
+            smtp = server.connect()
+            smtp.command("EHLO x")
+            smtp.begin_data()
+            smtp.send(MESSAGE + b".\r\n")
+            wait_for(lambda: any(c.startswith("RCPT") for c in backend.commands), "no RCPT")
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            if verdict == "yes":
+                time.sleep(0.3)
+                server.process.send_signal(signal.SIGTERM)  # at once
+            else:
+                self.assertEqual(smtp.reply().code, 250)
+                smtp.close()
+            server.process.wait(10)
+            self.assertLess(time.monotonic() - began, 6)
+            self.assertEqual(len(self.spooled(server)), verdict == "no")
+            smtp.close()
 
     def test_restart_finds_everything(self):
         backend = self.backend()

@@ -253,6 +253,24 @@ Test(schedule, many_come_and_go)
     schedule_free(s);
 }
 
+/* Bounces to domains that somebody has made up. */
+Test(schedule, destinations_without_messages_are_forgotten)
+{
+    struct schedule *s = schedule_new(&limits);
+    char name[64];
+    add(s, 1, "lmtp:stays", 0);
+    schedule_reached(s, "lmtp:stays", false, 0);
+    for (uint64_t id = 2; id < 50000; id++) {
+        snprintf(name, sizeof name, "smtp:%llu.test", (unsigned long long)id);
+        struct queue_entry *e = add(s, id, name, 0);
+        schedule_reached(s, name, false, 0);
+        schedule_remove(s, e);
+    }
+    cr_expect_lt(schedule_destination_count(s), 4000);
+    cr_expect_not(schedule_may_try(s, "lmtp:stays", 1));
+    schedule_free(s);
+}
+
 Test(schedule, a_hundred_thousand_messages_are_small)
 {
     struct mallinfo2 before = mallinfo2();
