@@ -7,6 +7,7 @@
 #include "protocol/text.h"
 #include "server/clients.h"
 #include "server/command.h"
+#include "server/decisions.h"
 #include "server/fetch.h"
 #include "server/smtpd.h"
 
@@ -25,6 +26,11 @@ struct options {
     bool is_tls, is_offline, asks_policy, is_smtp;
     const char *facts[FACTS_MAX];
     int fact_count;
+    const char *reference; /* of a recorded decision, which gives all of the rest */
+    struct recorded {
+        char *kind, *question, *answer;
+    } recorded[FACTS_MAX];
+    int recorded_count;
 };
 
 struct explain {
@@ -154,6 +160,27 @@ static bool is_given(const char *line, const struct fact_key *key, struct span *
            && (span_iequals(left, key->text) || key->kind == FACT_POLICY);
 }
 
+/* What the decision of that reference rested on. */
+static bool learn_recorded(struct explain *x, const struct fact_key *key)
+{
+    for (int i = 0; i < x->options->recorded_count; i++) {
+        const struct recorded *r = &x->options->recorded[i];
+        struct buf value = { 0 };
+        enum fact_status status;
+        bool is_it = fact_kind_find(span_of(r->kind)) == key->kind
+                     && (key->kind == FACT_POLICY || span_iequals(span_of(r->question), key->text))
+                     && fact_parse(key->kind, span_of(r->answer), &status, &value);
+        if (is_it)
+            smtpd_learn(&x->smtpd, &(struct fact){ .key = *key, .status = status,
+                                                   .value = buf_span(&value),
+                                                   .source = "recorded" });
+        buf_fini(&value);
+        if (is_it)
+            return true;
+    }
+    return false;
+}
+
 static bool learn_given(struct explain *x, const struct fact_key *key)
 {
     for (int i = 0; i < x->options->fact_count; i++) {
@@ -192,7 +219,7 @@ static void ask(struct smtpd *d, const struct fact_key *key)
 {
     struct explain *x = d->conn;
     bool was_asking = x->is_asking;
-    if (learn_given(x, key))
+    if (learn_given(x, key) || learn_recorded(x, key))
         return;
     if (key->kind == FACT_SLEEP || key->kind == FACT_GREET) {
         learn(d, key, FACT_FOUND, key->kind == FACT_GREET ? "quiet" : "", "skipped");
@@ -431,6 +458,8 @@ static bool read_options(int argc, char **argv, struct options *o)
             *values[k] = argv[++i];
         else if (is_fact && i + 1 < rest && add_fact(o, argv[i + 1]))
             i++;
+        else if (o->reference == NULL && decisions_is_reference(argv[i]))
+            o->reference = argv[i];
         else if (strcmp(argv[i], "--tls") == 0)
             o->is_tls = true;
         else if (strcmp(argv[i], "--offline") == 0)
@@ -440,21 +469,101 @@ static bool read_options(int argc, char **argv, struct options *o)
         else
             return false;
     }
-    return rest >= 0 && (o->log_line == NULL || read_log_line(o)) && o->client != NULL;
+    return rest >= 0 && (o->log_line == NULL || read_log_line(o))
+           && (o->client != NULL) != (o->reference != NULL);
+}
+
+/* ------------------------------------------------------------ a recorded decision */
+
+static void keep_recorded(struct options *o, char *rest)
+{
+    char *question = strchr(rest, '\t'), *answer;
+    if (question == NULL || o->recorded_count == FACTS_MAX)
+        return;
+    *question++ = '\0';
+    if ((answer = strchr(question, '\t')) == NULL)
+        return;
+    *answer++ = '\0';
+    decisions_unescape(question);
+    decisions_unescape(answer);
+    o->recorded[o->recorded_count++] = (struct recorded){ rest, question, answer };
+}
+
+static void read_field(struct options *o, const char *name, char *value)
+{
+    const struct {
+        const char *name;
+        const char **option;
+    } fields[] = { { "client", &o->client }, { "client_name", &o->client_name },
+                   { "helo", &o->helo }, { "from", &o->from }, { "to", &o->to },
+                   { "size", &o->size } };
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+        if (strcmp(name, fields[i].name) == 0)
+            set_if_new(fields[i].option, value);
+    if (strcmp(name, "tls") == 0)
+        o->is_tls = strcmp(value, "1") == 0;
+    else if (strcmp(name, "protocol") == 0)
+        o->is_smtp = strcmp(value, "SMTP") == 0;
+    else if (strcmp(name, "time") == 0)
+        printf("recorded at: %s\n", value);
+    else if (strcmp(name, "verdict") == 0 || strcmp(name, "rule") == 0
+             || strcmp(name, "reply") == 0)
+        printf("recorded %s: %s\n", name, value);
+}
+
+/* Fills the options; text stays theirs. */
+static void read_record(struct options *o, char *text)
+{
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        char *value = strchr(line, '\t');
+        if (value == NULL)
+            continue;
+        *value++ = '\0';
+        if (strcmp(line, "fact") == 0) {
+            keep_recorded(o, value);
+        } else {
+            decisions_unescape(value);
+            read_field(o, line, value);
+        }
+    }
+    o->is_offline = true;
+    putchar('\n');
+}
+
+/* False: there is no such record; it was said. */
+static bool load_record(struct options *o, const struct config *config)
+{
+    struct buf text = { 0 };
+    const char *error = decisions_read(&config->params, o->reference, &text);
+    if (error == NULL)
+        read_record(o, xstrdup(buf_text(&text)));
+    else
+        fprintf(stderr, "postern: %s: %s\n", o->reference, error);
+    buf_fini(&text);
+    return error == NULL;
 }
 
 int command_explain(int argc, char **argv)
 {
     struct options options = { 0 };
     struct ip ip;
-    if (!read_options(argc, argv, &options) || !ip_parse(span_of(options.client), &ip)) {
+    if (!read_options(argc, argv, &options)
+        || (options.client != NULL && !ip_parse(span_of(options.client), &ip))) {
         fprintf(stderr,
                 "usage: postern explain [-c FILE] [--set NAME=VALUE]... --client IP\n"
                 "         [--client-name NAME] [--helo NAME] [--from ADDRESS] [--to ADDRESS]\n"
                 "         [--size BYTES] [--tls] [--fact 'KIND NAME = VALUE']... [--offline]\n"
-                "         [--ask-policy] [--log 'LINE' | --log -]\n");
+                "         [--ask-policy] [--log 'LINE' | --log -]\n"
+                "       postern explain [-c FILE] REFERENCE\n");
         return EX_USAGE;
     }
     struct config *config = command_load(&options.common);
-    return config != NULL ? run(&options, config, &ip) : EX_CONFIG;
+    if (config == NULL)
+        return EX_CONFIG;
+    if (options.reference != NULL
+        && (!load_record(&options, config) || !ip_parse(span_of(options.client), &ip))) {
+        config_release(config);
+        return EX_NOINPUT;
+    }
+    return run(&options, config, &ip);
 }

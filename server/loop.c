@@ -128,6 +128,7 @@ static void on_tick(uv_timer_t *tick)
     struct loop *loop = tick->data;
     int64_t now_ms = loop_now_ms(loop);
     judge_stress(loop);
+    decisions_flush(loop->server->decisions, loop);
     for (struct conn *c = loop->conns, *next; c != NULL; c = next) {
         next = c->next;
         conn_check_deadline(c, now_ms);
@@ -217,8 +218,16 @@ static bool allows_address(struct fetcher *fetcher, const struct ip *ip)
 
 static void decided(struct smtpd *d, enum verdict verdict)
 {
-    if (d->in.stage == STAGE_RCPT)
-        stats_rcpt(d->services->stats, verdict, &d->run.out);
+    struct loop *loop = d->services->context;
+    struct outcome *out = &d->run.out;
+    char reference[DECISION_REFERENCE_MAX];
+    if (d->in.stage != STAGE_RCPT)
+        return;
+    stats_rcpt(d->services->stats, verdict, out);
+    decisions_put(loop->server->decisions, d, verdict, reference);
+    if (verdict == VERDICT_REJECT && d->config->params.reject_reference && reference[0] != '\0')
+        out->reply.text = arena_printf(&out->memory, "%s (reference %s)", out->reply.text,
+                                       reference);
 }
 
 static void init_handles(struct loop *loop)

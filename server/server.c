@@ -385,6 +385,11 @@ static int prepare(struct server *server)
         fatal(p->control_socket, error);
         return EX_CANTCREAT;
     }
+    server->decisions = decisions_open(p, &error);
+    if (error != NULL) {
+        fatal("cannot open the record of decisions", error);
+        return EX_CANTCREAT;
+    }
     if ((error = sandbox_enter(&server->sandbox, server->config)) != NULL) {
         fatal("no sandbox", error);
         return EX_UNAVAILABLE;
@@ -433,6 +438,7 @@ int server_run(struct config *config)
         free(server.loops[i - 1]);
     }
     clients_free(server.clients);
+    decisions_free(server.decisions);
     deliver_fini(&server.deliver_lane);
     queue_free(server.queue);
     store_service_fini(&server.store);

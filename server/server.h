@@ -5,6 +5,7 @@
 #define POSTERN_SERVER_H
 
 #include "server/control.h"
+#include "server/decisions.h"
 #include "server/lane.h"
 #include "server/loop.h"
 #include "server/metrics.h"
@@ -38,6 +39,7 @@ struct server {
     bool is_reloading, is_reload_due, is_refreshing, is_draining;
     const struct config *lists_tested; /* whose DNS lists were tested last; only compared */
     int64_t lists_tested_ms;
+    struct decisions *decisions; /* owns; any loop: NULL without decision_records */
     struct watchdog watchdog;
     struct metrics *metrics;    /* owns: NULL without metrics_listen */
     struct gauges gauges;
