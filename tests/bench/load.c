@@ -2,10 +2,12 @@
  * after the other and waiting for its reply (no pipelining, as smtp-source does it).
  *
  *   load [-k KIND] [-n CONNECTIONS] [-c AT_A_TIME] [-m MESSAGES] [-r RCPTS] [-u USERS]
- *        [-s BYTES] [-b UNGREETED] [-T] ADDRESS PORT
+ *        [-s BYTES] [-b UNGREETED] [-o FIRST] [-T] ADDRESS PORT
  *
  *   -k mail     each connection sends -m messages of -s bytes to -r recipients, then QUIT
- *      refuse   each connection offers -m recipients that must be refused (x1, x2 ...), QUIT
+ *      refuse   each connection offers -m recipients that must be refused (x1, x2 ..., from
+ *               number -o on), QUIT
+ *      defer    the same, with a code of 4xx
  *      quit     banner, EHLO, QUIT
  *      hold     all -n connections stay past EHLO until standard input ends
  *      stall    the same, past a RCPT that gets no answer
@@ -35,9 +37,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum kind { KIND_MAIL, KIND_REFUSE, KIND_QUIT, KIND_HOLD, KIND_STALL, KIND_COUNT };
+enum kind { KIND_MAIL, KIND_REFUSE, KIND_DEFER, KIND_QUIT, KIND_HOLD, KIND_STALL, KIND_COUNT };
 
-static const char *const kind_names[KIND_COUNT] = { "mail", "refuse", "quit", "hold", "stall" };
+static const char *const kind_names[KIND_COUNT] = { "mail", "refuse", "defer", "quit", "hold", "stall" };
 
 static struct {
     enum kind kind;
@@ -190,12 +192,12 @@ static void begin_envelope(struct client *c)
 
 static void next_after_rcpt(struct client *c)
 {
+    bool is_refusal = options.kind == KIND_REFUSE || options.kind == KIND_DEFER;
     c->rcpts++;
-    if (options.kind == KIND_REFUSE)
-        run.units++;
-    if (c->rcpts < (options.kind == KIND_REFUSE ? options.messages : options.rcpts))
+    run.units += is_refusal;
+    if (c->rcpts < (is_refusal ? options.messages : options.rcpts))
         say_rcpt(c);
-    else if (options.kind == KIND_REFUSE)
+    else if (is_refusal)
         say(c, STEP_QUIT, "QUIT\r\n");
     else
         say(c, STEP_DATA, "DATA\r\n");
@@ -239,6 +241,8 @@ static char wanted(const struct client *c)
 {
     if (c->step == STEP_RCPT && options.kind == KIND_REFUSE)
         return '5';
+    if (c->step == STEP_RCPT && options.kind == KIND_DEFER)
+        return '4';
     return c->step == STEP_DATA ? '3' : '2';
 }
 
@@ -425,6 +429,7 @@ static void set_option(int letter, const char *value)
     case 'u': options.users = number; break;
     case 'b': options.ungreeted = number; break;
     case 's': options.size = number; break;
+    case 'o': run.serial = number; break;
     case 'T': options.is_tls = true; break;
     default: exit(64);
     }
@@ -432,7 +437,7 @@ static void set_option(int letter, const char *value)
 
 static void parse(int argc, char **argv)
 {
-    for (int letter; (letter = getopt(argc, argv, "k:n:c:m:r:u:b:s:T")) != -1;)
+    for (int letter; (letter = getopt(argc, argv, "k:n:c:m:r:u:b:s:o:T")) != -1;)
         set_option(letter, optarg);
     options.server.sin_family = AF_INET;
     if (argc - optind != 2 || inet_pton(AF_INET, argv[optind], &options.server.sin_addr) != 1) {

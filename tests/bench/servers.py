@@ -55,12 +55,17 @@ class Mailboxes:
     """A hash: table of `count` users userN@example.org -> example.org/userN/."""
 
     def __init__(self, directory, count):
-        self.path = directory / "mailboxes"
-        with open(self.path, "w") as out:
-            for n in range(1, count + 1):
-                out.write("user%d@%s\t%s/user%d/\n" % (n, DOMAIN, DOMAIN, n))
-        subprocess.run(["postmap", "hash:%s" % self.path], check=True)
-        os.chmod(str(self.path) + ".db", 0o644)
+        self.directory = directory
+        self.path = self.table("mailboxes", (
+            "user%d@%s\t%s/user%d/\n" % (n, DOMAIN, DOMAIN, n) for n in range(1, count + 1)))
+
+    def table(self, name, lines):
+        path = self.directory / name
+        with open(path, "w") as out:
+            out.writelines(lines)
+        subprocess.run(["postmap", "hash:%s" % path], check=True)
+        os.chmod(str(path) + ".db", 0o644)
+        return path
 
 
 @contextlib.contextmanager
@@ -87,8 +92,10 @@ def count_mails(base):
 class Server:
     delivers = True
 
+    helpers = ()  # processes that work for it
+
     def cpu_ns(self):
-        return tree_ns(self.pid())
+        return tree_ns(self.pid()) + sum(tree_ns(helper.pid) for helper in self.helpers)
 
     def mails(self):
         return count_mails(self.mail)
@@ -156,6 +163,7 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
@@ -210,6 +218,20 @@ class Postfix(Server):
     def stop(self):
         self.command("stop")
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def postgrey(directory):
+    """(process, port)"""
+    port = harness.free_port()
+    directory.mkdir()
+    shutil.chown(directory, "postgrey")
+    process = subprocess.Popen(
+        ["postgrey", "--inet=127.0.0.1:%d" % port, "--dbdir=%s" % directory, "--delay=300",
+         "--pidfile=%s" % (directory / "pid"), "--whitelist-clients=/dev/null",
+         "--whitelist-recipients=/dev/null"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    harness.wait_for(lambda: is_listening(port), "postgrey does not start")
+    return process, port
 
 
 class Sink(Server):
