@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { DECISIONS = 20000, ROUNDS_MAX = 100 };
+enum { DECISIONS = 5000, ROUNDS_MAX = 100 };
 
 static const char main_cf[] =
     "myhostname = mx.example.org\n"
