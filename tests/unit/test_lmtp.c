@@ -3,6 +3,7 @@
 #include "queue/lmtp.h"
 
 #include "tests/unit/scratch_dir.h"
+#include "tests/unit/seeded.h"
 
 #include <criterion/criterion.h>
 #include <netinet/in.h>
@@ -50,6 +51,8 @@ struct server {
     int connections, open, most_open, messages;
     struct buf seen; /* commands, one a line */
     struct buf last; /* message */
+    struct seeded *whims; /* NULL: none; see capricious() */
+    bool has_message[400]; /* by the number in its second line */
 };
 
 static uv_loop_t loop;
@@ -96,8 +99,28 @@ static bool is_for(const struct rule *r, const char *command)
                                      : command[0] == '\0');
 }
 
+/* Now and then: hangs up, with or without a word, says no, or nothing, or too much. */
+static bool capricious(struct peer_conn *c, const char *command)
+{
+    static const char *const words[] = { NULL, "421 4.3.2 enough", "451 4.0.0 later",
+                                         "550 5.0.0 never", "250 2.0.0 once\r\n250 2.0.0 twice",
+                                         "what?" };
+    size_t rarity = command[0] != '\0' ? 12 : 60; /* a line of jobs ends when nobody greets */
+    if (c->server->whims == NULL || seeded_below(c->server->whims, rarity) != 0)
+        return false;
+    size_t whim = seeded_below(c->server->whims, ARRAY_LEN(words) + 1);
+    bool is_silent = whim == ARRAY_LEN(words);
+    if (!is_silent && words[whim] != NULL)
+        say(c, words[whim]);
+    if (!is_silent && (whim < 2 || command[0] == '\0'))
+        hang_up(c);
+    return true;
+}
+
 static void obey(struct peer_conn *c, const char *command)
 {
+    if (capricious(c, command))
+        return;
     struct rule *r = c->server->rules;
     while (r->command != NULL && !is_for(r, command))
         r++;
@@ -124,6 +147,9 @@ static void end_message(struct peer_conn *c)
     struct server *s = c->server;
     c->is_data = false;
     s->messages++;
+    const char *number = strstr(buf_text(&c->message), "number ");
+    if (number != NULL)
+        s->has_message[atoi(number + 7)] = true;
     buf_clear(&s->last);
     buf_add(&s->last, buf_span(&c->message));
     buf_clear(&c->message);
@@ -775,6 +801,87 @@ Test(lmtp, cancelled_in_every_state)
         cr_expect_eq(s.messages, 0);
         end(&s);
     }
+}
+
+/* ------------------------------------------------------------ whatever happens */
+
+struct random_job {
+    struct test_job t;
+    char message[40];
+    int done, number;
+};
+
+static void on_random_done(struct lmtp_job *job)
+{
+    struct random_job *r = job->owner;
+    r->done++;
+    done_count++;
+}
+
+/* Delivered is what the server has; certainly not delivered is what it has not. */
+static void check_random(const struct server *s, const struct random_job *r)
+{
+    bool is_there = s->has_message[r->number], is_question = r->t.job.body == NULL;
+    cr_expect_eq(r->done, 1);
+    for (size_t i = 0; i < r->t.job.count; i++) {
+        const struct lmtp_result *result = &r->t.rcpts[i].result;
+        bool is_good = result->source == LMTP_SAID && result->code < 300;
+        cr_expect(result->code >= 200 && result->text != NULL && result->enhanced != NULL);
+        cr_expect(!is_good || is_there || is_question, "%d: lost", r->number);
+        cr_expect(result->source != LMTP_UNKNOWN || is_there, "%d: not unknown", r->number);
+        cr_expect((result->source != LMTP_LOST && result->source != LMTP_CANCELLED
+                   && result->source != LMTP_UNREACHABLE) || !is_there,
+                  "%d: %s, but the server has it", r->number, result->text);
+    }
+}
+
+static void start_random(struct seeded *random, struct random_job *r, const char *name, int number)
+{
+    bool is_question = seeded_below(random, 3) == 0;
+    snprintf(r->message, sizeof r->message, "number %d\r\n.\r\nend", number);
+    prepare(&r->t, name, 1 + seeded_below(random, 3), is_question ? NULL : r->message);
+    r->done = 0;
+    r->number = number;
+    r->t.job.owner = r;
+    r->t.job.done = on_random_done;
+    r->t.job.timeout_ms = seeded_below(random, 4) == 0 ? 1 + (int64_t)seeded_below(random, 60) : 0;
+    lmtp_start(pool, &r->t.job);
+}
+
+Test(lmtp, a_capricious_server)
+{
+    enum { COUNT = 200 };
+    static struct random_job jobs[COUNT];
+    int messages = 0;
+    struct rule rules[] = { { "", "220 hi", false, 0 },
+                            { "LHLO", "250-x\r\n250 PIPELINING", false, 0 }, NONE };
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct seeded random = seeded_begin(seed), whims = seeded_begin(seed + 100);
+        struct server s = { .rules = rules, .whims = &whims };
+        char name[40];
+        begin();
+        if (seed % 2 == 0)
+            rules[1].reply = "250 x";
+        params.lmtp_lhlo_timeout = params.lmtp_mail_timeout = params.lmtp_rcpt_timeout = 40;
+        params.lmtp_data_init_timeout = params.lmtp_data_done_timeout = 40;
+        params.lmtp_connection_cache_time_limit = 5;
+        lmtp_pool_set_params(pool, &params);
+        serve_tcp(&s, name);
+        for (int i = 0; i < COUNT; i++) {
+            start_random(&random, &jobs[i], name, i);
+            turn((int)seeded_below(&random, 3));
+            if (seeded_below(&random, 5) == 0)
+                lmtp_cancel(&jobs[seeded_below(&random, (size_t)i + 1)].t.job);
+        }
+        run_until(COUNT);
+        for (int i = 0; i < COUNT; i++) {
+            check_random(&s, &jobs[i]);
+            lmtp_job_fini(&jobs[i].t.job);
+        }
+        messages += s.messages;
+        end(&s);
+    }
+    cr_expect(messages > 60, "only %d messages", messages);
 }
 
 /* ------------------------------------------------------------ hosts */
