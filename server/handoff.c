@@ -19,6 +19,7 @@ struct handoff {
     bool is_spooling;          /* the record is under way */
     bool is_spooled;           /* it is ours: on disk, known to the queue */
     bool is_answered;
+    bool is_late;              /* counted among those that are tried from memory after their 250 */
 };
 
 /* ------------------------------------------------------------ ends */
@@ -40,6 +41,8 @@ static void finish(struct handoff *h)
 {
     struct loop *loop = h->attempt.loop;
     stop_timer(h);
+    if (h->is_late)
+        queue_end_late(h->queue);
     record_fini(&h->record);
     attempt_fini(&h->attempt);
     delivery_free(h->delivery);
@@ -120,10 +123,15 @@ static void on_durable(struct handoff *h, enum spool_folder folder)
     h->is_spooled = true;
     queue_tell(h->queue, h->attempt.loop, event, &h->attempt.envelope, &h->attempt, false);
     answer(h, DELIVERY_SPOOLED, NULL);
-    if (!h->is_tried)
+    if (!h->is_tried) {
         finish(h);
-    else if (!h->is_trying)
+    } else if (!h->is_trying) {
         settle(h);
+    } else {
+        h->is_late = queue_begin_late(h->queue, &h->attempt.config->params);
+        if (!h->is_late) /* the queue tries it from the file; what is behind the dot goes on */
+            attempt_cancel(&h->attempt);
+    }
 }
 
 static void refuse(struct handoff *h, int error)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ struct queue {
     uv_timer_t timer;        /* the next turn */
     struct turn *turns;      /* owns: under way */
     bool is_draining, is_started;
+    atomic_int late_count;   /* any thread: see queue_begin_late() */
     pthread_mutex_t mutex;
     struct down down[DOWN_MAX]; /* guarded */
 };
@@ -56,6 +58,19 @@ struct lane *queue_lane(struct queue *q)
 struct spool *queue_spool(struct queue *q)
 {
     return q->spool;
+}
+
+bool queue_begin_late(struct queue *q, const struct params *p)
+{
+    if (atomic_fetch_add(&q->late_count, 1) < p->qmgr_message_active_limit)
+        return true;
+    atomic_fetch_sub(&q->late_count, 1);
+    return false;
+}
+
+void queue_end_late(struct queue *q)
+{
+    atomic_fetch_sub(&q->late_count, 1);
 }
 
 /* ------------------------------------------------------------ destinations that are down */

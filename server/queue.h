@@ -45,6 +45,11 @@ void queue_tell(struct queue *q, struct loop *loop, enum queue_event event,
 /* Any thread: is this destination known to be down now? */
 bool queue_is_down(struct queue *q, const char *destination);
 
+/* A spooled message is still being tried by the conversation that brought it, and so in memory.
+ * False: there are qmgr_message_active_limit of them; call it off. Any thread. */
+bool queue_begin_late(struct queue *q, const struct params *p);
+void queue_end_late(struct queue *q);
+
 /* A round is over, or there was none: logs, and puts the record on the lane, again and again until
  * it is written. done() as in record.h, with r->owner. */
 void queue_settle(struct queue *q, struct loop *loop, struct record *r);

@@ -97,6 +97,14 @@ static void apply(struct server *server, struct config *fresh)
     log_line(log, "master", 0, "reloaded -- configuration %s", fresh->file);
 }
 
+/* The spool is open, and locked, where it is. */
+static void check_spool(const struct config *old, const struct config *fresh,
+                        struct problems *problems)
+{
+    if (strcmp(old->params.queue_directory, fresh->params.queue_directory) != 0)
+        problems_error(problems, "queue_directory", "cannot change while the server runs");
+}
+
 static void run_load(uv_work_t *request)
 {
     struct reload *r = (struct reload *)(void *)request;
@@ -104,6 +112,7 @@ static void run_load(uv_work_t *request)
     r->fresh = config_load_with(r->old->file, NULL, (const char *const *)r->old->settings,
                                 r->old->setting_count, &r->problems);
     config_lint_host(r->fresh, &r->problems);
+    check_spool(r->old, r->fresh, &r->problems);
     if (r->problems.error_count == 0)
         sandbox_check(&r->server->sandbox, r->fresh, &r->problems);
 }

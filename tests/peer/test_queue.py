@@ -143,6 +143,22 @@ class Verdict(QueueTest):
             self.wait_empty(server)
         self.assertEqual([body_of(b) for b in backend.bodies()], [MESSAGE, LARGE])
 
+    def test_so_many_slow_tries_go_on_from_memory(self):
+        backend = self.backend()
+        backend.delay_rcpt = 2
+        server = self.start(backend, {"delivery_verdict_time_limit": "1s", "event_loops": "1",
+                                      "qmgr_message_active_limit": "1", "lmtp_rcpt_verify": "no"})
+        with server.connect(timeout=30) as one, server.connect(timeout=30) as two:
+            for smtp in (one, two):
+                smtp.command("EHLO x")
+                smtp.begin_data()
+                smtp.send(MESSAGE + b".\r\n")
+            self.assertEqual([one.reply().code, two.reply().code], [250, 250])
+        server.wait_log(r"status=deferred \(cancelled\)")
+        backend.delay_rcpt = 0
+        self.wait_empty(server)
+        self.assertEqual(len(backend.messages), 2)
+
     def test_slow_and_then_refused_bounces(self):
         backend = self.backend()
         backend.delay_dot = 2
@@ -400,6 +416,12 @@ class SpoolFirst(QueueTest):
                          [MESSAGE + b"%d\r\n" % i for i in range(5)])
         self.assertEqual(self.spooled(server, "corrupt"), ["1A.env", "1A.msg", "2B.env"])
         server.wait_log(r"warning: 1A: cannot be read: it is damaged; moved to corrupt/")
+
+    def test_the_spool_stays_where_it_is(self):
+        server = self.start(self.backend())
+        server.write_config(queue_directory="elsewhere")
+        self.assertIn(b"old configuration stays", server.reload()[0])
+        self.assertIn("queue_directory: cannot change while the server runs", server.log())
 
     def test_a_second_server_is_refused(self):
         backend = self.backend()
