@@ -5,6 +5,8 @@ enum verdict check_mynetworks(struct eval *e, const struct rule *r)
 {
     const struct smtp_peer *peer = e->in->peer;
     (void)r;
+    if (e->in->is_crowd)
+        return VERDICT_DUNNO; /* who has this address may be anybody */
     switch (match_list_host(&e->policy->mynetworks, &e->reader, span_of(peer->name), &peer->ip)) {
     case MATCH_YES: return VERDICT_PERMIT;
     case MATCH_NO: return VERDICT_DUNNO;

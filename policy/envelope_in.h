@@ -31,6 +31,7 @@ struct envelope_in {
     uint64_t size_bytes;           /* announced; at end of data the real one */
     const char *instance; /* unique for a transaction */
     bool is_tls, is_out_of_turn, is_stressed;
+    bool is_crowd; /* its address is that of all clients: mynetworks means nothing (server/crowd.h) */
     bool is_discarding; /* DISCARD was said: nothing is refused any more (spec 1.5) */
     const char *tls_protocol, *tls_cipher, *tls_sni; /* "" without TLS */
     int tls_bits;

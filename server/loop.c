@@ -252,7 +252,7 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
     log_init(&loop->log, sink);
     init_handles(loop);
     loop->services = (struct smtpd_services){
-        .log = &loop->log, .stats = &loop->stats, .decided = decided, .clients = server->clients, .context = loop, .loop_index = index,
+        .log = &loop->log, .stats = &loop->stats, .crowd = server->crowd, .decided = decided, .clients = server->clients, .context = loop, .loop_index = index,
         .wall_us = wall_us, .date = date, .ask = conn_ask, .remember = remember, .deliver = deliver, .spill = spill,
     };
     loop->fetcher.work_begun = work_begun;

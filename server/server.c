@@ -412,6 +412,7 @@ int server_run(struct config *config)
     server.config = config_hold(config);
     atomic_init(&server.gauges.reload_ok, 1);
     server.clients = clients_new();
+    server.crowd = crowd_new();
     deliver_init(&server.deliver_lane);
     char *store_dir = xprintf("%s/store", config->params.data_directory);
     store_service_init(&server.store, store_dir, config->params.store_cache_mb);
@@ -438,6 +439,7 @@ int server_run(struct config *config)
         free(server.loops[i - 1]);
     }
     clients_free(server.clients);
+    crowd_free(server.crowd);
     decisions_free(server.decisions);
     deliver_fini(&server.deliver_lane);
     queue_free(server.queue);

@@ -5,6 +5,7 @@
 #define POSTERN_SERVER_H
 
 #include "server/control.h"
+#include "server/crowd.h"
 #include "server/decisions.h"
 #include "server/lane.h"
 #include "server/loop.h"
@@ -22,6 +23,7 @@ struct server {
     struct log_sink *log_sink;  /* owns; any thread */
     struct sandbox sandbox;     /* entered at the start; then only read */
     struct clients *clients;    /* owns; any thread */
+    struct crowd *crowd;        /* owns; any thread */
     struct lane deliver_lane;   /* any thread */
     struct store_service store; /* any thread */
     struct queue *queue;        /* owns: the spool; as its header says */

@@ -20,6 +20,7 @@
 #include "server/log.h"
 
 struct clients;
+struct crowd;
 struct smtpd;
 struct stats;
 
@@ -36,6 +37,7 @@ struct smtpd_services {
     struct log *log;
     struct clients *clients;   /* shared by all loops */
     struct stats *stats;       /* NULL: nobody counts */
+    struct crowd *crowd;       /* shared by all loops; NULL: nobody looks */
     void *context;             /* the driver's */
     int64_t now_ms;            /* monotonic, kept up to date by the driver */
     int64_t (*wall_us)(struct smtpd_services *services); /* since the epoch */

@@ -6,6 +6,7 @@
 #include "protocol/mem.h"
 #include "protocol/text.h"
 #include "server/clients.h"
+#include "server/crowd.h"
 #include "server/smtpd.h"
 #include "server/tls.h"
 
@@ -479,7 +480,8 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
         .has_sender = has_sender, .recipient_count = mail->rcpt_count,
         .size_bytes = stage == STAGE_END_OF_DATA ? s->data.size_bytes : mail->params.size_bytes,
         .is_tls = s->is_tls, .is_out_of_turn = s->is_out_of_turn, .raised = raised_before(d, stage),
-        .is_stressed = d->services->is_stressed, .is_discarding = d->is_discard, .instance = d->instance,
+        .is_stressed = d->services->is_stressed,
+        .is_crowd = crowd_is(d->services->crowd, &s->peer.ip), .is_discarding = d->is_discard, .instance = d->instance,
         .tls_protocol = d->tls_protocol, .tls_cipher = d->tls_cipher, .tls_sni = d->tls_sni,
         .tls_bits = d->tls_bits, .date = d->services->date(d->services),
         .is_delay_told = is_delay_told(d),
@@ -552,8 +554,19 @@ static void decide_connect(struct smtpd *d)
     run_policy(d, STAGE_CONNECT);
 }
 
+static void look_for_crowd(struct smtpd *d)
+{
+    const struct smtp_session *s = &d->smtp;
+    if (s->helo == NULL || !crowd_note(d->services->crowd, &s->peer.ip, s->helo))
+        return;
+    smtpd_log(d, "smtpd", "warning: all clients come from %s, under many names: a proxy or a "
+              "container's bridge hides them, and permit_mynetworks does not hold for that "
+              "address; use the PROXY protocol", s->peer.address);
+}
+
 static void decide_helo(struct smtpd *d)
 {
+    look_for_crowd(d);
     facts_forget(&d->facts, SCOPE_HELO);
     run_policy(d, STAGE_HELO);
 }
