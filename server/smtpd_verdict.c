@@ -182,6 +182,8 @@ static void on_verdict(struct policy_run *run, enum verdict verdict)
         on_accepted(d);
         return;
     }
+    if (run->in->stage == STAGE_RCPT && d->smtp.mail.is_open)
+        d->is_discard |= run->out.is_discard; /* of the message, whoever of its recipients is put off */
     const char *command = run->in->stage == STAGE_END_OF_DATA ? "END-OF-MESSAGE"
                                                               : command_name(d);
     smtpd_log_reply(d, command, &run->out.reply);
