@@ -28,33 +28,44 @@ static struct form form_of(const struct eval *e, enum subject subject)
                           p->unverified_recipient_reject_reason };
 }
 
-static enum verdict tempfail(struct eval *e, const struct form *f, int code, const char *what,
-                             struct span why)
+/* What the other side said, or what the admin says instead. */
+static struct span words_of(const struct form *f, struct span why)
 {
-    const char *prefix = eval_prefix(e, f->subject);
-    int len = why.len < VERIFY_TEXT_MAX ? (int)why.len : VERIFY_TEXT_MAX;
-    if (f->tempfail_action == TEMPFAIL_DEFER)
-        return eval_reject(e, code, f->status, "%s%s%.*s", prefix, what, len, why.at);
-    return eval_defer_if_permit(e, code, f->status, "%s%s%.*s", prefix, what, len, why.at);
+    struct span words = f->reject_reason[0] != '\0' ? span_of(f->reject_reason) : why;
+    return span_make(words.at, words.len < VERIFY_TEXT_MAX ? words.len : VERIFY_TEXT_MAX);
 }
 
-/* The address is known not to exist: by default only for now, see spec 8.3. */
+static enum verdict tempfail(struct eval *e, const struct form *f, int code, const char *text)
+{
+    const char *prefix = eval_prefix(e, f->subject);
+    if (f->tempfail_action == TEMPFAIL_DEFER)
+        return eval_reject(e, code, f->status, "%s%s", prefix, text);
+    return eval_defer_if_permit(e, code, f->status, "%s%s", prefix, text);
+}
+
+static enum verdict defer(struct eval *e, const struct form *f, int code, struct span why)
+{
+    struct span words = words_of(f, why);
+    return tempfail(e, f, code, arena_printf(&e->out->memory, "unverified address: %.*s",
+                                             (int)words.len, words.at));
+}
+
+static enum verdict problem(struct eval *e, const struct form *f)
+{
+    return tempfail(e, f, 450, "address verification problem");
+}
+
+/* The address is known not to exist: by default that counts for now only (spec 8.3). */
 static enum verdict refuse(struct eval *e, const struct form *f, struct span why)
 {
-    static const char what[] = "undeliverable address: ";
-    if (f->reject_reason[0] != '\0')
-        why = span_of(f->reject_reason);
+    struct span words = words_of(f, why);
     if (f->reject_code / 100 == 2)
         return VERDICT_DUNNO;
     if (f->reject_code / 100 == 4)
-        return tempfail(e, f, f->reject_code, what, why);
+        return defer(e, f, f->reject_code, why);
     return eval_reject(e, f->reject_code, f->subject == SUBJECT_SENDER ? "5.1.7" : "5.1.1",
-                       "%s%s%.*s", eval_prefix(e, f->subject), what, (int)why.len, why.at);
-}
-
-static enum verdict defer(struct eval *e, const struct form *f, struct span why)
-{
-    return tempfail(e, f, f->defer_code, "unverified address: ", why);
+                       "%sundeliverable address: %.*s", eval_prefix(e, f->subject),
+                       (int)words.len, words.at);
 }
 
 /* Asks as often as address_verify_poll_count says, while the probe is under way. NULL: pending. */
@@ -84,14 +95,14 @@ static enum verdict judge(struct eval *e, const struct form *f, const struct fac
     if (answer == NULL)
         return VERDICT_PENDING;
     if (answer->status != FACT_FOUND || !verify_answer_parse(answer->value, &status, &why))
-        return tempfail(e, f, 450, "address verification problem", span_make("", 0));
+        return problem(e, f);
     switch (status) {
     case VERIFY_OK: return VERDICT_DUNNO;
     case VERIFY_BOUNCE: return refuse(e, f, why);
-    case VERIFY_DEFER: return defer(e, f, why);
+    case VERIFY_DEFER: return defer(e, f, f->defer_code, why);
     case VERIFY_TODO: break;
     }
-    return defer(e, f, SPAN_LITERAL("Address verification in progress"));
+    return defer(e, f, f->defer_code, SPAN_LITERAL("Address verification in progress"));
 }
 
 static enum verdict ask_target(struct eval *e, const struct form *f, struct span target,
@@ -145,7 +156,7 @@ static enum verdict verify_route(struct eval *e, const struct form *f,
     case ROUTE_TOO_LONG:
     case ROUTE_OUTSIDE: break;
     }
-    return tempfail(e, f, 450, "address verification problem", span_make("", 0));
+    return problem(e, f);
 }
 
 /* Our own users are in our own tables; nobody is asked about those who are not. */

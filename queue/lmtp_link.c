@@ -1,6 +1,7 @@
 #include "queue/lmtp_link.h"
 #include "protocol/mem.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -182,7 +183,7 @@ static void on_timer(uv_timer_t *timer)
     else if (l->client.step == SMTP_CLIENT_IDLE && l->is_greeted)
         link_quit(l);
     else if (l->sock != NULL && l->client.step == SMTP_CLIENT_CLOSED)
-        fail(l, "connect to %s: %s", l->host, uv_strerror(UV_ETIMEDOUT));
+        fail(l, "connect to %s: %s", l->host, strerror(ETIMEDOUT));
     else
         fail(l, "conversation with %s timed out", l->host);
 }
@@ -465,7 +466,7 @@ static void on_connect(uv_connect_t *connect, int status)
     if (l == NULL)
         return;
     if (status != 0) {
-        fail(l, "connect to %s: %s", l->host, uv_strerror(status));
+        fail(l, "connect to %s: %s", l->host, strerror(-status));
         set_code(l, 451, "4.4.1");
         return;
     }
@@ -526,7 +527,7 @@ static void connect_address(struct link *l, const struct hop_address *a)
     begin_connect(l, false);
     int rc = connect_ip(l, &a->ip, port);
     if (rc != 0)
-        fail(l, "connect to %s: %s", l->host, uv_strerror(rc));
+        fail(l, "connect to %s: %s", l->host, strerror(-rc));
 }
 
 static bool is_allowed(const struct link *l, const struct hop_address *a)

@@ -513,15 +513,15 @@ Test(lmtp, nobody_listens)
     begin();
     prepare(&t, "unix:/nonexistent/socket", 1, "x");
     do_job(&t);
-    expect(&t, 0, LMTP_UNREACHABLE, 451, "connect to me.test[/nonexistent/socket]: no such file");
+    expect(&t, 0, LMTP_UNREACHABLE, 451, "connect to me.test[/nonexistent/socket]: No such file");
     lmtp_job_fini(&t.job);
     prepare(&t, "inet:127.1.1.1:1", 1, "x");
     do_job(&t);
-    expect(&t, 0, LMTP_UNREACHABLE, 451, "connect to 127.1.1.1[127.1.1.1]:1: connection refused");
+    expect(&t, 0, LMTP_UNREACHABLE, 451, "connect to 127.1.1.1[127.1.1.1]:1: Connection refused");
     lmtp_job_fini(&t.job);
     prepare(&question, "inet:127.1.1.1:1", 1, NULL); /* remembered */
     do_job(&question);
-    expect(&question, 0, LMTP_UNREACHABLE, 451, "connection refused");
+    expect(&question, 0, LMTP_UNREACHABLE, 451, "Connection refused");
     lmtp_job_fini(&question.job);
     prepare(&t, "[", 1, "x");
     do_job(&t);
