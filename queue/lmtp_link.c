@@ -54,10 +54,12 @@ static void close_sock(struct link *l)
 static struct link_sock *open_sock(struct link *l, bool is_pipe)
 {
     struct link_sock *s = xcalloc(1, sizeof *s);
-    if (is_pipe)
+    if (is_pipe) {
         uv_pipe_init(l->outside->uv, &s->h.pipe, 0);
-    else
+    } else {
         uv_tcp_init(l->outside->uv, &s->h.tcp);
+        uv_tcp_nodelay(&s->h.tcp, 1); /* a message's last piece waits for no acknowledgement */
+    }
     s->h.handle.data = s;
     s->link = l;
     return s;

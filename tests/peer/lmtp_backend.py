@@ -74,6 +74,8 @@ class Backend:
                 sock, _ = listener.accept()
             except OSError:
                 return
+            if not self.path:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             with self.lock:
                 self.clients.add(sock)
