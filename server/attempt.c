@@ -102,6 +102,13 @@ static const char *class_status(int code)
     return code < 400 ? "2.0.0" : code < 500 ? "4.0.0" : "5.0.0";
 }
 
+/* The next hop's own word about the message; 421 is about itself. */
+static bool is_verdict(const struct lmtp_result *result)
+{
+    return result->source == LMTP_UNABLE
+           || (result->source == LMTP_SAID && result->code != 421);
+}
+
 static void take_result(struct attempt *a, const struct lmtp_job *job,
                         const struct lmtp_rcpt *given, struct envelope_rcpt *r)
 {
@@ -110,7 +117,7 @@ static void take_result(struct attempt *a, const struct lmtp_job *job,
     const char *enhanced = result->enhanced[0] != '\0' ? result->enhanced
                                                        : class_status(result->code);
     r->state = state_of(a, result->code);
-    r->is_said = result->source == LMTP_SAID || result->source == LMTP_UNABLE;
+    r->is_said = is_verdict(result);
     envelope_note(&a->envelope, r, result->code, enhanced, result->text, job->host);
     if (r->state == RCPT_SENT && job->dsn_is_passed) /* whoever has it now tells */
         r->notify = SMTP_NOTIFY_NEVER;

@@ -7,8 +7,9 @@
  * Slow:  after delivery_verdict_time_limit the message is spooled, the client gets 250, and the
  *        try goes on: its results are those of the spooled message, so that nobody is asked twice.
  *        If it cannot be spooled the client waits on.
- * Spooled first: with delivery_verdict = no, on hold, when a destination is known to be down, and
- *        when the sender asked to hear of success; then it is tried from the spool.
+ * Word of success: a sender who asked for it gets it from the spool, after 250.
+ * Spooled first: with delivery_verdict = no, on hold, and when a destination is known to be down;
+ *        then it is tried from the spool.
  * Left:  a client that goes away before its answer comes sends the message again: what is under
  *        way ends, and nothing is kept.
  * Thread: the loop of the connection. */

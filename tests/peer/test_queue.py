@@ -80,6 +80,18 @@ class Verdict(QueueTest):
         self.assertEqual(reply.lines, ["552 5.2.2 full"])
         self.assertEqual(self.spooled(server), [])
 
+    def test_a_backend_that_goes_down_is_no_verdict(self):
+        """421 would tell the client that we close the connection, and the spool can wait."""
+        backend = self.backend()
+        server = self.start(backend)
+        for replies in (backend.data, backend.rcpt):
+            replies[""] = "421 4.3.2 going down"
+            self.assertEqual(self.send(server).code, 250)
+            self.assertEqual(len(self.spooled(server)), 1)
+            replies.clear()
+            self.wait_empty(server)
+        self.assertEqual(len(backend.messages), 2)
+
     def test_split_250_and_each_gets_his_own(self):
         """One delivered, one later, one never: 250, retried, bounced to the sender."""
         backend = self.backend()
