@@ -100,11 +100,9 @@ static void on_settled(struct loop *loop, struct record *r)
 /* Tried and spooled: the results are the spooled message's. */
 static void settle(struct handoff *h)
 {
-    const struct body *body = &h->attempt.body;
     record_fini(&h->record);
     h->record = (struct record){ .kind = RECORD_SETTLE, .config = h->attempt.config,
                                  .envelope = &h->attempt.envelope, .folder = SPOOL_ACTIVE,
-                                 .message_fd = body->fd, .message_bytes = body->size_bytes,
                                  .is_unreachable = h->attempt.is_unreachable,
                                  .done = on_settled, .owner = h };
     queue_settle(h->queue, h->attempt.loop, &h->record);
@@ -170,7 +168,7 @@ static void spool(struct handoff *h)
     h->record = (struct record){
         .kind = RECORD_CREATE, .config = h->attempt.config, .envelope = &h->attempt.envelope,
         .folder = d->is_hold ? SPOOL_HOLD : SPOOL_ACTIVE, .head = h->attempt.head,
-        .body = &h->attempt.body, .message_fd = -1, .done = on_spooled, .owner = h,
+        .body = &h->attempt.body, .done = on_spooled, .owner = h,
         .skip_bytes = d->file_head == HEAD_MAILBOX && d->intake.fd >= 0 ? d->skip_bytes : 0,
     };
     h->is_spooling = true;

@@ -367,10 +367,8 @@ static void on_turn_settled(struct loop *loop, struct record *r)
 static void settle_turn(struct turn *t)
 {
     struct record *r = &t->record;
-    int fd = t->attempt.message_fd;
     *r = (struct record){ .kind = RECORD_SETTLE, .config = t->attempt.config,
                           .envelope = &t->attempt.envelope, .folder = SPOOL_ACTIVE,
-                          .message_fd = fd, .message_bytes = r->message_bytes,
                           .is_unreachable = t->attempt.is_unreachable,
                           .done = on_turn_settled, .owner = t };
     queue_settle(t->queue, t->attempt.loop, r);

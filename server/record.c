@@ -46,7 +46,7 @@ static void format_date(int64_t at_s, char text[64])
     strftime(text, 64, "%a, %d %b %Y %H:%M:%S %z (%Z)", &tm);
 }
 
-static int write_bounce(struct record *r)
+static int write_bounce(struct record *r, int message_fd, uint64_t message_bytes)
 {
     const struct params *p = &r->config->params;
     char date[64], arrival[64], until[64];
@@ -57,8 +57,8 @@ static int write_bounce(struct record *r)
     const struct bounce b = {
         .id = r->bounce_id, .myhostname = p->myhostname, .mail_name = p->mail_name,
         .date = date, .arrival_date = arrival, .retry_until = until,
-        .size_limit = (uint64_t)p->bounce_size_limit, .message_fd = r->message_fd,
-        .message_bytes = r->message_bytes,
+        .size_limit = (uint64_t)p->bounce_size_limit, .message_fd = message_fd,
+        .message_bytes = message_bytes,
     };
     return bounce_write(&b, e, &r->bounce_body, &r->bounce.is_8bitmime, &r->bounce.is_smtputf8);
 }
@@ -126,6 +126,20 @@ static void route_bounce(struct record *r)
         route_to(r, SPAN_LITERAL("postmaster"));
 }
 
+/* With the message out of the spool, where it lies whoever has tried it. */
+static void write_bounce_of_message(struct record *r)
+{
+    uint64_t size_bytes = 0;
+    int fd = spool_open_message(r->spool, r->envelope->id, &size_bytes);
+    int rc = write_bounce(r, fd, size_bytes);
+    if (fd >= 0)
+        close(fd);
+    if (rc == 0)
+        return;
+    buf_clear(&r->bounce_body); /* the message cannot be read: without it, then */
+    write_bounce(r, -1, 0);
+}
+
 /* Nothing is told if there is nobody to tell it to. */
 static void make_bounce(struct record *r)
 {
@@ -134,11 +148,7 @@ static void make_bounce(struct record *r)
     route_bounce(r);
     if (r->bounce.count == 0)
         return;
-    if (write_bounce(r) != 0) { /* the message cannot be read: without it, then */
-        buf_clear(&r->bounce_body);
-        r->message_fd = -1;
-        write_bounce(r);
-    }
+    write_bounce_of_message(r);
     r->bounce.size_bytes = r->bounce_body.len;
     r->bounce_message = (struct body){ .memory = buf_span(&r->bounce_body), .fd = -1,
                                        .dir_fd = -1 };
@@ -245,6 +255,7 @@ static void run_batch(struct lane *lane, struct lane_item *batch)
     struct spool_change *changes = NULL, **end = &changes;
     for (struct lane_item *i = batch; i != NULL; i = i->next) {
         struct record *r = record_of(i);
+        r->spool = lane->context;
         if (!r->is_prepared)
             prepare[r->kind](r);
         end = add_changes(r, end);

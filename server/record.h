@@ -33,12 +33,13 @@ struct record {
     struct span head;           /* create: see struct spool_change */
     const struct body *body;
     uint64_t skip_bytes;
-    int message_fd;             /* settle: lent, -1: not at hand; read: made */
-    uint64_t message_bytes;
+    int message_fd;             /* read: made */
+    uint64_t message_bytes;     /* the same */
     bool is_unreachable;        /* settle: the next try waits for the destination, not for its time */
     void (*done)(struct loop *loop, struct record *r);
     void *owner;
     /* made */
+    struct spool *spool;        /* lent: the lane's */
     int result;                 /* 0 or -errno */
     bool is_prepared;
     bool is_removed;            /* nothing is owed any more */

@@ -113,6 +113,7 @@ class Verdict(QueueTest):
         self.assertEqual(parts[1].get_payload()[1]["Final-Recipient"],
                          "rfc822; never@example.org")
         self.assertEqual(parts[1].get_payload()[1]["Status"], "5.2.1")
+        self.assertEqual(parts[2].get_payload()[0]["Subject"], "x")  # never was in a file
 
     def test_backend_down_is_spooled_and_delivered_when_it_is_back(self):
         backend = self.backend()
