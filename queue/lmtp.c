@@ -61,6 +61,8 @@ struct lmtp_pool {
     struct lmtp_task *tasks;      /* all that are not over */
     struct lmtp_task *ended, **ended_end; /* done() is due */
     uv_timer_t *timer;            /* owns: calls it */
+    size_t readings;              /* under way */
+    bool is_closing;              /* it is freed when the last reading is back */
 };
 
 static void serve(struct hop *hop);
@@ -169,9 +171,8 @@ static void unlink_all(struct lmtp_task *task)
         task->next_all->prev_all = task->prev_all;
 }
 
-static void on_ended(uv_timer_t *timer)
+static void run_ended(struct lmtp_pool *pool)
 {
-    struct lmtp_pool *pool = timer->data;
     struct lmtp_task *list = pool->ended;
     pool->ended = NULL;
     pool->ended_end = &pool->ended;
@@ -187,6 +188,22 @@ static void on_ended(uv_timer_t *timer)
     }
 }
 
+static void free_pool(struct lmtp_pool *pool)
+{
+    uv_close((uv_handle_t *)pool->timer, free_handle);
+    for (int i = 0; i < 2; i++)
+        free_settings(&pool->settings[i]);
+    free(pool);
+}
+
+static void on_ended(uv_timer_t *timer)
+{
+    struct lmtp_pool *pool = timer->data;
+    run_ended(pool);
+    if (pool->is_closing && pool->readings == 0)
+        free_pool(pool);
+}
+
 /* done() is called in a turn of its own, when no work thread has the message any more. */
 static void end_when_free(struct lmtp_task *task)
 {
@@ -196,8 +213,7 @@ static void end_when_free(struct lmtp_task *task)
     task->next = NULL;
     *pool->ended_end = task;
     pool->ended_end = &task->next;
-    if (pool->timer != NULL)
-        uv_timer_start(pool->timer, on_ended, 0, 0);
+    uv_timer_start(pool->timer, on_ended, 0, 0);
 }
 
 static void end_task(struct lmtp_task *task, struct lmtp_result open)
@@ -282,6 +298,7 @@ static void on_piece(uv_work_t *work, int status)
     struct lmtp_pool *pool = task->pool;
     (void)status;
     task->is_reading = false;
+    pool->readings--;
     if (task->is_over) {
         end_when_free(task);
     } else if (r->size <= 0) {
@@ -305,6 +322,7 @@ static void begin_reading(struct lmtp_task *task)
     task->reading->fd = body->fd;
     task->reading->offset = (off_t)task->offset;
     task->is_reading = true;
+    pool->readings++;
     if (pool->outside.work_begun != NULL)
         pool->outside.work_begun(pool->outside.context);
     ENSURE(uv_queue_work(pool->outside.uv, &task->reading->work, read_piece, on_piece) == 0);
@@ -711,7 +729,6 @@ struct lmtp_pool *lmtp_pool_new(const struct lmtp_outside *outside)
 static void stop_task(struct lmtp_task *task)
 {
     bool is_unknown = task->link != NULL && task->link->client.is_dot_sent;
-    ENSURE(!task->is_reading);
     if (task->is_in_line)
         take_out_of_line(task);
     end_task(task, trouble(is_unknown ? LMTP_UNKNOWN : LMTP_CANCELLED, "4.3.2", "stopped"));
@@ -736,9 +753,8 @@ void lmtp_pool_free(struct lmtp_pool *pool)
     while (pool->hops != NULL)
         stop_hop(pool->hops);
     while (pool->ended != NULL)
-        on_ended(pool->timer);
-    uv_close((uv_handle_t *)pool->timer, free_handle);
-    for (int i = 0; i < 2; i++)
-        free_settings(&pool->settings[i]);
-    free(pool);
+        run_ended(pool);
+    pool->is_closing = true;
+    if (pool->readings == 0)
+        free_pool(pool);
 }

@@ -160,8 +160,9 @@ struct lmtp_pool *lmtp_pool_new(const struct lmtp_outside *outside);
 /* From the next connection on. */
 void lmtp_pool_set_params(struct lmtp_pool *pool, const struct params *params);
 
-/* Ends all jobs (before the last dot LMTP_CANCELLED, behind it LMTP_UNKNOWN) and connections; the
- * handles close in the loop's next turns. */
+/* Ends all jobs (before the last dot LMTP_CANCELLED, behind it LMTP_UNKNOWN) and connections; a job
+ * whose file is being read ends when the work thread is through. The handles close in the loop's
+ * next turns. */
 void lmtp_pool_free(struct lmtp_pool *pool);
 
 #endif

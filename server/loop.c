@@ -294,14 +294,26 @@ void loop_close_handles(struct loop *loop)
 }
 
 /* The main loop stays until all others have ended (server.c). */
+static void run_end(struct loop *loop, struct post *post)
+{
+    free(post);
+    loop->is_stopped = loop->work_count == 0;
+    if (!loop->is_stopped) /* a timer has begun something: end_if_done() comes again */
+        return;
+    if (loop->index != 0)
+        loop_close_handles(loop);
+    server_loop_ended(loop->server);
+}
+
+/* In a turn of its own: what has just ended may have been called by what is freed then. */
 static void end_if_done(struct loop *loop)
 {
     if (!loop->is_draining || loop->conn_count > 0 || loop->work_count > 0 || loop->is_stopped)
         return;
     loop->is_stopped = true;
-    if (loop->index != 0)
-        loop_close_handles(loop);
-    server_loop_ended(loop->server);
+    struct post *post = xcalloc(1, sizeof *post);
+    post->run = run_end;
+    loop_post(loop, post);
 }
 
 void loop_conn_added(struct loop *loop)
@@ -342,6 +354,7 @@ void loop_stop(struct loop *loop)
 {
     while (loop->conns != NULL)
         conn_close(loop->conns, "server stopped");
-    lmtp_pool_free(loop->fetcher.lmtp); /* nobody waits: what has no answer is the client's still */
+    struct lmtp_pool *pool = loop->fetcher.lmtp;
     loop->fetcher.lmtp = NULL;
+    lmtp_pool_free(pool); /* nobody waits: what has no answer is the client's still */
 }

@@ -160,7 +160,8 @@ static int share(const struct fetcher *fetcher, int limit)
 static bool may_begin(const struct verifier *v, const struct params *p, struct span address)
 {
     struct span domain = smtp_path_of(address).domain;
-    return v->pending_count < share(v->fetcher, p->address_verify_pending_request_limit)
+    return v->fetcher->lmtp != NULL /* else the loop was told to stop */
+           && v->pending_count < share(v->fetcher, p->address_verify_pending_request_limit)
            && count_domain(v, domain) < share(v->fetcher, p->address_verify_domain_limit);
 }
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -801,6 +802,58 @@ Test(lmtp, cancelled_in_every_state)
         cr_expect_eq(s.messages, 0);
         end(&s);
     }
+}
+
+static int reads_begun;
+
+static void count_read(void *context)
+{
+    (void)context;
+    reads_begun++;
+}
+
+static void keep_busy(uv_work_t *work)
+{
+    (void)work;
+    usleep(300000);
+}
+
+static void on_rested(uv_work_t *work, int status)
+{
+    (void)work;
+    (void)status;
+}
+
+Test(lmtp, the_pool_ends_while_a_file_is_read)
+{
+    struct rule rules[] = { { "", "220 hi", false, 0 }, NONE };
+    struct server s = { .rules = rules };
+    struct test_job t;
+    uv_work_t busy;
+    char name[40];
+    setenv("UV_THREADPOOL_SIZE", "1", 1);
+    begin();
+    lmtp_pool_free(pool);
+    outside.params = &params;
+    outside.work_begun = count_read;
+    pool = lmtp_pool_new(&outside);
+    serve_tcp(&s, name);
+    prepare(&t, name, 1, "");
+    t.body = (struct body){ .fd = memfd_create("message", 0), .dir_fd = -1, .size_bytes = 100 };
+    cr_assert_eq(ftruncate(t.body.fd, 100), 0);
+    uv_queue_work(&loop, &busy, keep_busy, on_rested);
+    lmtp_start(pool, &t.job);
+    while (reads_begun == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    lmtp_pool_free(pool);
+    cr_expect_eq(done_count, 0); /* somebody still reads from its file */
+    stop_server(&s);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    cr_expect_eq(done_count, 1);
+    expect(&t, 0, LMTP_CANCELLED, 451, "stopped");
+    lmtp_job_fini(&t.job);
+    close(t.body.fd);
+    cr_expect_eq(uv_loop_close(&loop), 0);
 }
 
 /* ------------------------------------------------------------ whatever happens */
