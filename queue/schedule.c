@@ -342,6 +342,14 @@ static void set_ready(struct schedule *s, struct queue_entry *e, bool is_first)
     line_add(s, e, is_first);
 }
 
+enum { LOOK_AGAIN_S = 60 };
+
+static void look_again(struct schedule *s, struct queue_entry *e, int64_t now_s)
+{
+    heap_cut(s, e);
+    heap_add(s, e, now_s + LOOK_AGAIN_S);
+}
+
 void schedule_activate(struct schedule *s, struct queue_entry *e)
 {
     leave_state(s, e);
@@ -364,10 +372,13 @@ void schedule_retry(struct schedule *s, struct queue_entry *e, int64_t now_s)
 
 void schedule_wait(struct schedule *s, struct queue_entry *e, int64_t now_s)
 {
-    if (is_down(e->destination, now_s))
-        set_ready(s, e, true);
-    else
+    if (!is_down(e->destination, now_s)) {
         schedule_retry(s, e, now_s);
+        return;
+    }
+    set_ready(s, e, true);
+    if (e->at_s <= now_s) /* it was settled, and by the wall clock there was nothing to settle */
+        look_again(s, e, now_s);
 }
 
 void schedule_flush(struct schedule *s, struct queue_entry *e, int64_t now_s)
@@ -437,8 +448,6 @@ static bool may_start(const struct schedule *s, const struct destination *d, int
     return d->active < (d->failures > 0 ? 1 : s->limits.concurrency);
 }
 
-enum { LOOK_AGAIN_S = 60 };
-
 /* Whose time has come goes into the line, and has its try before anything is given up; only who
  * stands before a closed door is settled without one. */
 static struct queue_entry *take_due(struct schedule *s, int64_t now_s)
@@ -450,8 +459,7 @@ static struct queue_entry *take_due(struct schedule *s, int64_t now_s)
         } else if (is_down(e->destination, now_s)) {
             return e;
         } else {
-            heap_cut(s, e);
-            heap_add(s, e, now_s + LOOK_AGAIN_S);
+            look_again(s, e, now_s);
         }
     }
     return NULL;
@@ -489,6 +497,8 @@ enum schedule_task schedule_next(struct schedule *s, int64_t now_s, struct queue
 int64_t schedule_wake_s(const struct schedule *s)
 {
     int64_t at_s = s->heap_count > 0 ? s->heap[0]->at_s : INT64_MAX;
+    if (s->counts.active >= s->limits.active_limit)
+        return INT64_MAX;
     for (const struct destination *d = s->first_ready; d != NULL; d = d->next_ready)
         if (d->failures > 0 && d->active == 0 && d->down_until_s < at_s)
             at_s = d->down_until_s;

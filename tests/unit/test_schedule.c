@@ -271,6 +271,34 @@ Test(schedule, destinations_without_messages_are_forgotten)
     schedule_free(s);
 }
 
+Test(schedule, who_was_settled_in_vain_is_not_settled_at_once_again) /* the wall clock disagrees */
+{
+    struct schedule *s = schedule_new(&limits);
+    struct queue_entry *e = add(s, 1, "lmtp:a", 0);
+    start_all(s, 0);
+    schedule_reached(s, "lmtp:a", false, 0);
+    schedule_wait(s, e, 0);
+    e->destination->down_until_s = limits.lifetime_s + 1000;
+    cr_expect_str_eq(start_all(s, limits.lifetime_s), "settle1 ");
+    schedule_wait(s, e, limits.lifetime_s);
+    cr_expect_str_eq(start_all(s, limits.lifetime_s), "-");
+    cr_expect_str_eq(start_all(s, limits.lifetime_s + 60), "settle1 ");
+    schedule_free(s);
+}
+
+Test(schedule, with_all_places_taken_nobody_wakes_up_for_nothing)
+{
+    struct schedule *s = schedule_new(&limits);
+    char name[32];
+    for (uint64_t id = 0; id < 20; id++) {
+        snprintf(name, sizeof name, "smtp:%llu", (unsigned long long)id);
+        add(s, id, name, 0);
+    }
+    start_all(s, 0);
+    cr_expect_eq(schedule_wake_s(s), INT64_MAX);
+    schedule_free(s);
+}
+
 Test(schedule, a_hundred_thousand_messages_are_small)
 {
     struct mallinfo2 before = mallinfo2();
