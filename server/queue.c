@@ -652,6 +652,9 @@ static void on_order_done(struct loop *loop, struct record *r)
         c->pending--;
         end_command(c);
     }
+    e = schedule_find(q->schedule, o->id);
+    if (e != NULL) /* somebody may have asked for more meanwhile */
+        carry_out(q, e);
     record_fini(r);
     free(o);
     pump(q);
@@ -679,7 +682,7 @@ static enum spool_folder folder_of(const struct queue_entry *e)
     return e->state == ENTRY_HELD ? SPOOL_HOLD : SPOOL_ACTIVE;
 }
 
-/* What was asked for while somebody tried it. */
+/* What was asked for while somebody tried it, or while another order was carried out. */
 static void carry_out(struct queue *q, struct queue_entry *e)
 {
     bool is_delete = e->is_delete_due, is_hold = e->is_hold_due;
@@ -687,8 +690,8 @@ static void carry_out(struct queue *q, struct queue_entry *e)
     if (q->is_draining)
         return;
     if (is_delete)
-        give_order(q, e, RECORD_REMOVE, SPOOL_ACTIVE, NULL);
-    else if (is_hold)
+        give_order(q, e, RECORD_REMOVE, folder_of(e), NULL);
+    else if (is_hold && e->state != ENTRY_HELD)
         give_order(q, e, RECORD_MOVE, SPOOL_HOLD, NULL);
 }
 

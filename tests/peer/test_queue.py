@@ -3,6 +3,7 @@ import email
 import json
 import re
 import signal
+import socket
 import time
 import unittest
 
@@ -532,6 +533,28 @@ class Tools(QueueTest):
                  "orders are not carried out")
         self.assertEqual([r for _, r, _ in backend.messages], [["you@example.org"]] * 2)
         self.assertEqual(self.spooled(server, "msg"), ids[2:])
+
+    def test_an_order_while_another_is_carried_out(self):
+        """Both count: the second one waits for the first."""
+        backend, server = self.filled()
+        ids = [r["queue_id"] for r in self.listed(server)]
+        for first, second, folder in (("hold", "delete", None), ("release", "hold", "hold"),
+                                      ("hold", "delete", None)):
+            name = ids.pop()
+            if first == "release":
+                self.queue(server, "hold", name)
+            socks = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+            for sock in socks:
+                sock.connect(str(server.dir / "data" / "control"))
+            for sock, verb in zip(socks, (first, second)):
+                sock.sendall(("queue %s %s\n" % (verb, name)).encode())
+            for sock in socks:
+                while sock.recv(4096):
+                    pass
+                sock.close()
+            wait_for(lambda: [f for f in ("active", "hold") if name in self.spooled(server, f)]
+                     == ([folder] if folder else []), "%s, then %s" % (first, second), 3)
+        wait_for(lambda: len(self.spooled(server, "msg")) == 1, "the messages themselves", 3)
 
 
 if __name__ == "__main__":
