@@ -13,6 +13,7 @@
 #include "policy/fact.h"
 #include "server/config.h"
 
+#include <stdatomic.h>
 #include <uv.h>
 
 struct dns;
@@ -26,8 +27,15 @@ struct verifier;
 /* payload: what was remembered, empty if nothing was; lives during the call. */
 typedef void store_found(void *arg, bool is_good, struct span payload);
 
+/* What next hops have answered; written by the loop, read by anybody. */
+struct next_hop_counts {
+    _Atomic uint64_t rcpt_yes, rcpt_no, rcpt_unknown, rcpt_cached; /* FACT_PROBE */
+    _Atomic uint64_t probe_yes, probe_no, probe_unknown;           /* of FACT_VERIFY */
+};
+
 struct fetcher {
     uv_loop_t *uv;
+    struct next_hop_counts counts;
     struct dns *dns;                      /* owns */
     struct policy_client *policy_clients; /* owns */
     struct lmtp_pool *lmtp;               /* owns: the loop's, for deliveries too (queue/lmtp.h) */

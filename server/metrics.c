@@ -58,6 +58,34 @@ static void put_dns(const struct server *server, struct buf *out)
               (int64_t)all.cached);
 }
 
+static void put_answers(struct buf *out, const char *name, const char *help,
+                        const uint64_t counts[3])
+{
+    put_value(out, name, "{answer=\"yes\"}", "counter", help, (int64_t)counts[0]);
+    put_value(out, name, "{answer=\"no\"}", NULL, NULL, (int64_t)counts[1]);
+    put_value(out, name, "{answer=\"none\"}", NULL, NULL, (int64_t)counts[2]);
+}
+
+static void put_next_hops(const struct server *server, struct buf *out)
+{
+    uint64_t rcpt[3] = { 0 }, probes[3] = { 0 }, cached = 0;
+    for (unsigned i = 0; i < server->loop_count; i++) {
+        const struct next_hop_counts *c = &server->loops[i]->fetcher.counts;
+        const uint64_t one[] = { c->rcpt_yes, c->rcpt_no, c->rcpt_unknown,
+                                 c->probe_yes, c->probe_no, c->probe_unknown };
+        for (size_t k = 0; k < 3; k++) {
+            rcpt[k] += one[k];
+            probes[k] += one[k + 3];
+        }
+        cached += c->rcpt_cached;
+    }
+    put_answers(out, "next_hop_rcpt_total", "Recipients asked about at next hops, by answer.",
+                rcpt);
+    put_value(out, "next_hop_rcpt_cached_total", "", "counter",
+              "Recipients that need not be asked about again.", (int64_t)cached);
+    put_answers(out, "probes_total", "Probes of address verification, by answer.", probes);
+}
+
 static void put_gauges(struct server *server, struct buf *out)
 {
     const struct gauges *g = &server->gauges;
@@ -86,6 +114,7 @@ static void print_page(struct server *server, struct buf *out)
         sets[i] = &server->loops[i]->stats;
     stats_print(sets, server->loop_count, out);
     put_dns(server, out);
+    put_next_hops(server, out);
     put_gauges(server, out);
 }
 

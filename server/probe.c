@@ -87,6 +87,15 @@ static void keep_answer(struct asked *a, const char *value)
         keep(a->question->fetcher, &a->probe, value, p->lmtp_rcpt_verify_negative_time);
 }
 
+static void count(struct asked *a, bool is_answer)
+{
+    struct next_hop_counts *counts = &a->question->fetcher->counts;
+    bool is_yes = a->rcpt.result.code / 100 == 2;
+    atomic_fetch_add(is_answer && is_yes ? &counts->rcpt_yes
+                     : is_answer         ? &counts->rcpt_no
+                                         : &counts->rcpt_unknown, 1);
+}
+
 static void on_done(struct lmtp_job *job)
 {
     struct asked *a = job->owner;
@@ -98,6 +107,7 @@ static void on_done(struct lmtp_job *job)
     else
         buf_puts(&value, r->text);
     keep_answer(a, buf_text(&value));
+    count(a, is_answer);
     question_answer(a->question, is_answer ? FACT_FOUND : FACT_TEMPFAIL, buf_span(&value),
                     "next hop");
     buf_fini(&value);
@@ -131,6 +141,7 @@ void probe_ask(struct fetcher *fetcher, struct question *q)
         return;
     }
     const char *cached = find_cached(fetcher, &p);
+    atomic_fetch_add(&fetcher->counts.rcpt_cached, cached != NULL);
     if (cached != NULL)
         question_answer(q, FACT_FOUND, span_of(cached), "cache");
     else

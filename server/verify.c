@@ -207,6 +207,15 @@ static void log_probe(struct pending *p, const char *text)
     buf_fini(&line);
 }
 
+static void count(struct pending *p)
+{
+    struct next_hop_counts *counts = &p->verifier->fetcher->counts;
+    enum verify_status status = status_of(&p->rcpt.result);
+    atomic_fetch_add(status == VERIFY_OK       ? &counts->probe_yes
+                     : status == VERIFY_BOUNCE ? &counts->probe_no
+                                               : &counts->probe_unknown, 1);
+}
+
 static void on_probed(struct lmtp_job *job)
 {
     struct pending *p = job->owner;
@@ -215,6 +224,7 @@ static void on_probed(struct lmtp_job *job)
     struct buf text = { 0 };
     lmtp_result_print(&text, job, &p->rcpt.result);
     log_probe(p, buf_text(&text));
+    count(p);
     verify_learn(&p->entry, &p->config->params, status_of(&p->rcpt.result), buf_text(&text),
                  now_s());
     buf_fini(&text);

@@ -3,6 +3,7 @@ what one does that is down, slow or rude costs nobody his mail."""
 import ssl
 import time
 import unittest
+import urllib.request
 
 import rude
 from harness import Postern, Smtp, free_port, make_certificate, scratch
@@ -29,7 +30,9 @@ class NextHop(unittest.TestCase):
         def rcpt(talk, line):
             talk.say("550-5.1.1 <x> nobody\r\n550 5.1.1 of that name" if "no@" in line
                      else "452 4.2.2 full" if "full@" in line else "250 2.1.5 ok")
-        with rude.Rude(lambda t: t.serve({"RCPT": rcpt})) as hop, lmtp(hop) as postern:
+        metrics = free_port()
+        with rude.Rude(lambda t: t.serve({"RCPT": rcpt})) as hop, \
+                lmtp(hop, metrics_listen="127.0.0.1:%d" % metrics) as postern:
             for _ in range(3):
                 replies, _ = self.rcpts(postern, "you@example.org", "no@example.org",
                                         "full@example.org")
@@ -39,6 +42,12 @@ class NextHop(unittest.TestCase):
             self.assertLessEqual(len(asked), 4, "once for each loop at most")
             self.assertEqual(len(hop.rcpts()) - len(asked), 3, "a 4xx is not remembered")
             self.assertNotIn("DATA", hop.commands)
+            with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % metrics) as page:
+                values = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines())
+            yes, no, cached = (int(values["postern_next_hop_rcpt_" + name]) for name in (
+                'total{answer="yes"}', 'total{answer="no"}', "cached_total"))
+            self.assertEqual(yes + no, len(hop.rcpts()))
+            self.assertEqual(yes + no + cached, 9)
 
     def test_it_knows_the_envelope_in_utf8_only_if_it_says_so(self):
         with rude.Rude(lambda t: t.serve()) as hop, lmtp(hop) as postern:
