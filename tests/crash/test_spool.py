@@ -57,7 +57,8 @@ class Order(unittest.TestCase):
             if not line.startswith("send "):
                 named.add(disk.see(line))
         self.assertEqual(acknowledged, len(MESSAGES))
-        self.assertEqual(delivered, sum(len(boxes) for _, boxes, _ in MESSAGES))
+        self.assertEqual(delivered, sum(len(boxes) for _, boxes, _ in MESSAGES),
+                         "\n".join(tracer.lines))
 
 
 class EachCall(unittest.TestCase):

@@ -91,22 +91,34 @@ static struct {
     int wanted_count;
 } task;
 
-/* A thread between the beginning and the end of a call that counts. */
+/* call: the one that counts, between its beginning and its end. */
 static struct thread {
     pid_t id;
     const struct call *call;
-    bool is_failing;
+    bool is_failing, is_awaited; /* awaited: it has not stopped yet */
     char text[TEXT_BYTES];
 } threads[THREADS_MAX];
 
-static struct thread *thread_of(pid_t id)
+static int awaited;
+
+static struct thread *thread_find(pid_t id)
 {
     for (size_t i = 0; i < THREADS_MAX; i++)
-        if (threads[i].id == id || threads[i].id == 0) {
-            threads[i].id = id;
+        if (threads[i].id == id)
             return &threads[i];
-        }
-    abort();
+    return NULL;
+}
+
+static struct thread *thread_of(pid_t id)
+{
+    struct thread *t = thread_find(id);
+    if (t != NULL)
+        return t;
+    t = thread_find(0);
+    if (t == NULL)
+        abort();
+    *t = (struct thread){ .id = id };
+    return t;
 }
 
 /* ------------------------------------------------------------ the call's arguments */
@@ -279,22 +291,29 @@ static bool seize(pid_t id)
            && ptrace(PTRACE_INTERRUPT, id, NULL, NULL) == 0;
 }
 
-/* Each thread stops once, and is under watch when it goes on. */
+/* The threads that are not under watch yet; each stops once, and is when it goes on. How many there
+ * were, -1: none may be watched. */
 static int attach(void)
 {
     char path[64];
-    int count = 0;
+    int count = 0, refused = 0;
     snprintf(path, sizeof path, "/proc/%d/task", task.pid);
     DIR *dir = opendir(path);
-    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;)
-        if (e->d_name[0] != '.') {
-            if (!seize((pid_t)atoi(e->d_name)))
-                return -1;
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        pid_t id = (pid_t)atoi(e->d_name);
+        if (id <= 0 || thread_find(id) != NULL)
+            continue;
+        if (seize(id)) {
+            thread_of(id)->is_awaited = true;
             count++;
+        } else {
+            refused++; /* gone, or its parent was under watch already */
         }
+    }
     if (dir != NULL)
         closedir(dir);
-    return count;
+    awaited += count;
+    return count > 0 || refused == 0 ? count : -1;
 }
 
 static void go_on(pid_t id, int status)
@@ -308,21 +327,30 @@ static void go_on(pid_t id, int status)
     ptrace(PTRACE_SYSCALL, id, NULL, signal);
 }
 
-static void watch(int thread_count)
+/* All threads have stopped once: those that came meanwhile are still to be found. */
+static void settle(struct thread *t)
 {
-    int status, seen = 0;
+    if (!t->is_awaited)
+        return;
+    t->is_awaited = false;
+    if (--awaited == 0 && attach() <= 0)
+        say("ready");
+}
+
+static void watch(void)
+{
+    int status;
     pid_t id;
     while ((id = waitpid(-1, &status, __WALL)) > 0) {
-        if (WIFSTOPPED(status)) {
-            seen += status >> 16 == PTRACE_EVENT_STOP;
+        struct thread *t = thread_of(id);
+        bool is_over = !WIFSTOPPED(status);
+        settle(t);
+        if (is_over)
+            *t = (struct thread){ 0 };
+        else
             go_on(id, status);
-            if (seen == thread_count) {
-                say("ready");
-                seen++;
-            }
-        } else if (id == task.pid) {
+        if (is_over && id == task.pid)
             return;
-        }
     }
 }
 
@@ -351,12 +379,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: tracer PID DIR log|kill N CALL...|fail N ERRNO CALL...\n");
         return 64;
     }
-    int count = attach();
-    if (count <= 0) {
+    if (attach() <= 0) {
         fprintf(stderr, "tracer: cannot watch %d: %s\n", task.pid, strerror(errno));
         return errno == EPERM ? SKIPPED : 69;
     }
-    watch(count);
+    watch();
     return 0;
 }
 #endif
