@@ -15,6 +15,16 @@ void outcome_fini(struct outcome *out)
     *out = (struct outcome){ 0 };
 }
 
+bool outcome_add_also(struct outcome *out, const struct fact_key *key)
+{
+    if (out->also_count == OUTCOME_ALSO_MAX)
+        return false;
+    if (out->also == NULL)
+        out->also = arena_alloc(&out->memory, OUTCOME_ALSO_MAX * sizeof *out->also);
+    out->also[out->also_count++] = *key;
+    return true;
+}
+
 /* ------------------------------------------------------------ facts and tables */
 
 /* Tabulators part the pieces of a question: shown as blanks. */
@@ -82,9 +92,9 @@ void eval_want_key(struct eval *e, const struct fact_key *key)
     struct outcome *out = e->out;
     if (out->also_count == OUTCOME_ALSO_MAX || facts_find(e->facts, key) != NULL)
         return;
-    struct fact_key *wanted = &out->also[out->also_count++];
-    *wanted = *key;
-    wanted->text = arena_span(&out->memory, key->text);
+    struct fact_key wanted = *key;
+    wanted.text = arena_span(&out->memory, key->text);
+    outcome_add_also(out, &wanted);
 }
 
 void eval_want(struct eval *e, enum fact_kind kind, enum scope scope, struct span text)

@@ -67,7 +67,8 @@ struct outcome {
     const char *redirect;                       /* REDIRECT: instead of all recipients */
     bool is_discard, is_hold;
     struct fact_key missing; /* VERDICT_PENDING */
-    struct fact_key also[OUTCOME_ALSO_MAX]; /* what neighbours of the rule will ask next */
+    struct fact_key *also;   /* what neighbours of the rule will ask next; in memory: a waiting
+                                client must not pay for it */
     size_t also_count;
     bool is_traced;
     struct step *steps, **steps_end;
@@ -94,6 +95,9 @@ struct eval {
 enum verdict policy_evaluate(const struct policy *policy, const struct envelope_in *in,
                              const struct facts *facts, struct outcome *out);
 void outcome_fini(struct outcome *out);
+
+/* One more in also, whose text is in the outcome's memory. False: there are enough. */
+bool outcome_add_also(struct outcome *out, const struct fact_key *key);
 
 /* ------------------------------------------------------------ for the checks */
 

@@ -26,8 +26,8 @@ static void want(struct eval *e, const struct fact_key *key, bool *is_pending)
     kept.text = arena_span(&out->memory, key->text);
     if (!*is_pending)
         out->missing = kept;
-    else if (out->also_count < OUTCOME_ALSO_MAX)
-        out->also[out->also_count++] = kept;
+    else
+        outcome_add_also(out, &kept);
     *is_pending = true;
 }
 

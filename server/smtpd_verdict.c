@@ -373,10 +373,9 @@ static enum verdict meet_client(struct smtpd *d)
         eval_begin_step(&eval, "greeting");
         greet = greet_evaluate(&eval, &d->greet);
     }
-    if (name == VERDICT_PENDING && greet == VERDICT_PENDING
-        && run->out.also_count < OUTCOME_ALSO_MAX)
-        run->out.also[run->out.also_count++] = missing;
-    else if (name == VERDICT_PENDING)
+    bool is_beside = name == VERDICT_PENDING && greet == VERDICT_PENDING
+                     && outcome_add_also(&run->out, &missing);
+    if (name == VERDICT_PENDING && !is_beside)
         run->out.missing = missing;
     if (name == VERDICT_PENDING || greet == VERDICT_PENDING)
         return VERDICT_PENDING;
