@@ -139,7 +139,7 @@ static void write_slots(const struct decisions *all, struct span slots)
         uint64_t number;
         memcpy(&number, slots.at, sizeof number);
         (void)!pwrite(all->fd, slots.at, sizeof(struct slot), place_of(number, all->count));
-        next = number + 1; /* they come in order */
+        next = number >= next ? number + 1 : next; /* two loops' may have changed places */
     }
     write_header(all, next);
 }
@@ -205,14 +205,21 @@ void decisions_flush(struct decisions *all, struct loop *loop)
 
 /* ------------------------------------------------------------ one record */
 
+static bool needs_escape(unsigned char c)
+{
+    return c <= ' ' || c == '%' || c >= 0x7f;
+}
+
 void decisions_escape(struct buf *out, struct span text)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.at[i];
-        if (c <= ' ' || c == '%' || c >= 0x7f)
-            buf_printf(out, "%%%02X", c);
-        else
-            buf_putc(out, (char)c);
+    while (text.len > 0) {
+        size_t n = 0;
+        while (n < text.len && !needs_escape((unsigned char)text.at[n]))
+            n++;
+        buf_append(out, text.at, n);
+        if (n < text.len)
+            buf_printf(out, "%%%02X", (unsigned char)text.at[n++]);
+        text = span_skip(text, n);
     }
 }
 
@@ -230,7 +237,8 @@ size_t decisions_unescape(char *text)
 
 static void put_field(struct buf *out, const char *name, struct span value)
 {
-    buf_printf(out, "%s\t", name);
+    buf_puts(out, name);
+    buf_putc(out, '\t');
     decisions_escape(out, value);
     buf_putc(out, '\n');
 }
@@ -296,23 +304,42 @@ static void put_record(struct buf *out, struct smtpd *d, enum verdict verdict)
         put_field(out, "client_name", span_of(s->peer.name));
 }
 
+/* The record's number; *has_room: it would not be dropped at once. */
+static uint64_t take_number(struct decisions *all, bool *has_room)
+{
+    pthread_mutex_lock(&all->mutex);
+    uint64_t number = all->next++;
+    *has_room = all->pending.len + sizeof(struct slot) <= all->pending.max;
+    pthread_mutex_unlock(&all->mutex);
+    return number;
+}
+
+static void keep_record(struct decisions *all, uint64_t number, struct span text)
+{
+    struct slot slot = { .number = number };
+    size_t len = text.len < sizeof slot.text - 1 ? text.len : sizeof slot.text - 1;
+    memcpy(slot.text, text.at, len);
+    pthread_mutex_lock(&all->mutex);
+    buf_append(&all->pending, &slot, sizeof slot); /* whole, or dropped at the bound */
+    pthread_mutex_unlock(&all->mutex);
+}
+
 void decisions_put(struct decisions *all, struct smtpd *d, enum verdict verdict,
                    char reference[DECISION_REFERENCE_MAX])
 {
     struct buf text = { 0 };
-    struct slot slot = { 0 };
+    bool has_room;
     reference[0] = '\0';
     if (all == NULL)
         return;
-    put_record(&text, d, verdict);
-    size_t len = text.len < sizeof slot.text - 1 ? text.len : sizeof slot.text - 1;
-    memcpy(slot.text, text.at, len);
-    buf_fini(&text);
-    pthread_mutex_lock(&all->mutex);
-    slot.number = all->next++;
-    buf_append(&all->pending, &slot, sizeof slot); /* whole, or dropped at the bound */
-    pthread_mutex_unlock(&all->mutex);
-    print_reference(slot.number, reference);
+    uint64_t number = take_number(all, &has_room);
+    if (has_room) {
+        buf_reserve(&text, 1024);
+        put_record(&text, d, verdict);
+        keep_record(all, number, buf_span(&text));
+        buf_fini(&text);
+    }
+    print_reference(number, reference);
 }
 
 /* ------------------------------------------------------------ reading */
