@@ -53,7 +53,7 @@ static void put_message(struct buf *out, const struct envelope_in *in)
     put_number(out, "recipient_count",
                in->stage >= STAGE_DATA ? (unsigned)in->recipient_count : 0);
     put_text(out, "queue_id", in->queue_id);
-    put_text(out, "instance", in->stage == STAGE_VRFY ? "" : in->instance);
+    put_text(out, "instance", in->has_sender ? in->instance : "");
     put_number(out, "size", in->size_bytes);
     put_text(out, "etrn_domain", "");
     put_text(out, "stress", in->is_stressed ? "yes" : "");
@@ -82,9 +82,7 @@ static void write_request(const struct eval *e, const struct policy_server *serv
                           struct buf *out)
 {
     const struct envelope_in *in = e->in;
-    const char *state = in->stage == STAGE_HELO && strcmp(in->protocol, "ESMTP") == 0
-                            ? "EHLO"
-                            : state_name(in->stage);
+    const char *state = in->stage == STAGE_HELO && in->is_ehlo ? "EHLO" : state_name(in->stage);
     put_text(out, "request", "smtpd_access_policy");
     put_text(out, "protocol_state", state);
     put_text(out, "protocol_name", in->protocol);

@@ -24,6 +24,7 @@ struct envelope_in {
     const char *helo;     /* NULL: none */
     const char *protocol; /* "SMTP", "ESMTP" */
     const char *queue_id; /* "" until there is one */
+    bool is_ehlo;         /* STAGE_HELO: it is EHLO that is being answered */
     bool has_sender;      /* MAIL was given; an empty sender is the null sender */
     bool has_recipient;
     struct span sender, recipient; /* internal form, as given */

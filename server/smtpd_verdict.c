@@ -476,7 +476,7 @@ static void fill_envelope(struct smtpd *d, enum stage stage)
     bool has_sender = mail->is_open || stage == STAGE_MAIL;
     bool is_rcpt = stage == STAGE_RCPT || stage == STAGE_VRFY;
     d->in = (struct envelope_in){
-        .stage = stage, .peer = &s->peer, .helo = s->helo,
+        .stage = stage, .peer = &s->peer, .helo = s->helo, .is_ehlo = s->verb == SMTP_VERB_EHLO,
         .protocol = smtp_session_protocol(s), .queue_id = d->queue_id,
         .has_sender = has_sender, .recipient_count = mail->rcpt_count,
         .size_bytes = stage == STAGE_END_OF_DATA ? s->data.size_bytes : mail->params.size_bytes,
