@@ -525,23 +525,23 @@ static void put_text(struct smtp_client *c, struct span text, struct buf *out)
     c->is_line_start = false;
 }
 
-void smtp_client_body(struct smtp_client *c, struct span in, struct buf *out)
+void smtp_client_body(struct smtp_client *c, struct span bytes, struct buf *out)
 {
-    while (in.len > 0) {
+    while (bytes.len > 0) {
         if (c->has_held_cr) {
-            settle_cr(c, &in, out);
+            settle_cr(c, &bytes, out);
             continue;
         }
-        size_t n = text_length(in);
-        put_text(c, span_make(in.at, n), out);
-        in = span_skip(in, n);
-        if (in.len == 0)
+        size_t n = text_length(bytes);
+        put_text(c, span_make(bytes.at, n), out);
+        bytes = span_skip(bytes, n);
+        if (bytes.len == 0)
             return;
-        if (in.at[0] == '\r')
+        if (bytes.at[0] == '\r')
             c->has_held_cr = true;
         else
             put_line_end(c, out);
-        in = span_skip(in, 1);
+        bytes = span_skip(bytes, 1);
     }
 }
 

@@ -543,12 +543,16 @@ static const struct link_events events = { on_ready, on_body, on_gone };
 
 /* ------------------------------------------------------------ next hops */
 
-static void free_hop(struct hop *hop)
+static void unlink_hop(struct hop *hop)
 {
     struct hop **at = &hop->pool->hops;
     while (*at != hop)
         at = &(*at)->next;
     *at = hop->next;
+}
+
+static void free_hop(struct hop *hop)
+{
     arena_fini(&hop->memory);
     free(hop->text);
     free(hop);
@@ -596,8 +600,10 @@ static void serve(struct hop *hop)
             begin_transaction(task);
         }
     }
-    if (is_done_with(hop))
+    if (is_done_with(hop)) {
+        unlink_hop(hop);
         free_hop(hop);
+    }
 }
 
 /* NULL and *error: the text is no next hop. */
@@ -618,6 +624,7 @@ static struct hop *find_hop(struct lmtp_pool *pool, const struct lmtp_job *job,
     hop->is_strange = hop->is_public_only || hop->where.is_strange;
     if (*error == NULL)
         return hop;
+    unlink_hop(hop);
     free_hop(hop);
     return NULL;
 }
@@ -736,9 +743,8 @@ static void stop_task(struct lmtp_task *task)
 
 static void stop_hop(struct hop *hop)
 {
-    while (hop->links != NULL) {
-        struct link *l = hop->links;
-        remove_link(l);
+    for (struct link *l = hop->links, *next; l != NULL; l = next) {
+        next = l->next;
         link_free(l);
     }
     free_hop(hop);
@@ -750,8 +756,10 @@ void lmtp_pool_free(struct lmtp_pool *pool)
         return;
     while (pool->tasks != NULL)
         stop_task(pool->tasks);
-    while (pool->hops != NULL)
-        stop_hop(pool->hops);
+    for (struct hop *hop = pool->hops, *next; hop != NULL; hop = next) {
+        next = hop->next;
+        stop_hop(hop);
+    }
     while (pool->ended != NULL)
         run_ended(pool);
     pool->is_closing = true;

@@ -143,11 +143,11 @@ static void take_host(struct hop_hosts *out, const struct host *host)
     }
 }
 
-/* The work at hand, or one question, is done; the last one ends the search. */
-static void step_back(struct hop_search *s)
+/* The work at hand, or one question, is done; the last one ends the search: true. */
+static bool step_back(struct hop_search *s)
 {
     if (--s->pending > 0)
-        return;
+        return false;
     struct hop_hosts *out = xcalloc(1, sizeof *out);
     for (size_t i = 0; i < s->host_count; i++)
         take_host(out, &s->hosts[i]);
@@ -161,6 +161,7 @@ static void step_back(struct hop_search *s)
         s->done(owner, out); /* may begin another search: s is ours alone */
     free(out);
     free(s);
+    return true;
 }
 
 static void on_addresses(void *arg, enum lmtp_dns status, struct span records)
@@ -280,9 +281,7 @@ struct hop_search *hop_search_begin(const struct lmtp_outside *outside,
         ask_hosts(s);
         s->pending--;
     }
-    bool is_over = s->pending == 1;
-    step_back(s);
-    return is_over ? NULL : s;
+    return step_back(s) ? NULL : s;
 }
 
 void hop_search_leave(struct hop_search *search)

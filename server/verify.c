@@ -88,16 +88,21 @@ static void free_handle(uv_handle_t *handle)
 }
 
 /* The waiter's question, without the waiter. */
-static struct question *end_waiter(struct waiter *w)
+static struct question *free_waiter(struct waiter *w)
 {
     struct question *q = w->question;
-    struct waiter **at = &w->verifier->waiters;
-    while (*at != w)
-        at = &(*at)->next;
-    *at = w->next;
     uv_close((uv_handle_t *)w->timer, free_handle);
     free(w);
     return q;
+}
+
+static struct question *end_waiter(struct verifier *v, struct waiter *w)
+{
+    struct waiter **at = &v->waiters;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    return free_waiter(w);
 }
 
 static void look_up(struct question *q);
@@ -106,7 +111,7 @@ static void on_delay(uv_timer_t *timer)
 {
     struct waiter *w = timer->data;
     bool is_pending = w->pending != NULL;
-    struct question *q = end_waiter(w);
+    struct question *q = end_waiter(w->verifier, w);
     if (is_pending)
         answer(q, VERIFY_TODO, "");
     else
@@ -230,7 +235,7 @@ static void on_probed(struct lmtp_job *job)
     buf_fini(&text);
     keep(v->fetcher, &p->config->params, span_of(p->address), &p->entry);
     while ((w = waiter_of(v, p)) != NULL)
-        answer(end_waiter(w), p->entry.status, p->entry.text);
+        answer(end_waiter(v, w), p->entry.status, p->entry.text);
     free_pending(p);
 }
 
@@ -331,7 +336,9 @@ void verifier_free(struct verifier *verifier)
     if (verifier == NULL)
         return;
     ENSURE(verifier->pending == NULL);
-    while (verifier->waiters != NULL)
-        question_answer(end_waiter(verifier->waiters), FACT_TEMPFAIL, span_make("", 0), "");
+    for (struct waiter *w = verifier->waiters, *next; w != NULL; w = next) {
+        next = w->next;
+        question_answer(free_waiter(w), FACT_TEMPFAIL, span_make("", 0), "");
+    }
     free(verifier);
 }
