@@ -89,7 +89,7 @@ static bool is_roots(const char *path)
     struct stat st;
     if (strlen(path) >= sizeof copy)
         return false;
-    strcpy(copy, path);
+    memcpy(copy, path, strlen(path) + 1);
     return stat(path, &st) == 0 && st.st_uid == 0 && (st.st_mode & 022) == 0
            && stat(dirname(copy), &st) == 0 && st.st_uid == 0 && (st.st_mode & 022) == 0;
 }
@@ -245,7 +245,7 @@ static int ask(enum request_kind kind, const char *text, int port)
     struct request *request = xcalloc(1, sizeof *request);
     request->kind = (int)kind;
     request->port = port;
-    strcpy(request->text, text);
+    memcpy(request->text, text, strlen(text) + 1);
     pthread_mutex_lock(&helper_mutex);
     bool is_sent = send(helper_fd, request, sizeof *request, MSG_NOSIGNAL) == sizeof *request;
     int result = is_sent ? receive_answer(helper_fd) : -EIO;

@@ -82,7 +82,7 @@ class Doctor(unittest.TestCase):
             "proxy_interfaces": "192.0.2.1 2001:db8::1"}, **settings))
         self.addCleanup(shutil.rmtree, self.config.dir)
         if certificate:
-            make_certificate(self.config.dir, certificate)
+            make_certificate(self.config.dir, certificate, kind="ec")
             self.config.write_config(smtpd_tls_cert_file="cert.pem", smtpd_tls_key_file="cert.key")
         for name in ("spool", "mail"):
             (self.config.dir / name).mkdir()
