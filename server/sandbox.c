@@ -212,8 +212,10 @@ static bool enter_landlock(const struct sandbox *s, int abi)
     for (size_t i = 0; i < ARRAY_LEN(system_paths) && is_good; i++)
         is_good = allow(ruleset, handled, system_paths[i].path,
                         system_paths[i].is_writable ? may_write : may_read);
-    if (IS_SANITIZED)
+    if (IS_SANITIZED) { /* their symbolizer runs, and reads this program */
         allow(ruleset, handled, "/usr", may_read | LANDLOCK_ACCESS_FS_EXECUTE);
+        allow(ruleset, handled, "/proc/self/exe", may_read);
+    }
     for (size_t i = 0; i < s->path_count && is_good; i++)
         is_good = allow(ruleset, handled, s->paths[i].path,
                         s->paths[i].is_writable ? may_write : may_read);
