@@ -67,6 +67,15 @@ bool bounce_plan(struct envelope *e, const struct schedule_limits *limits, int64
     return is_told;
 }
 
+void bounce_put_off(struct envelope *e)
+{
+    for (struct envelope_rcpt *r = e->rcpts; r != NULL; r = r->next) {
+        if (r->report == DSN_FAILED)
+            r->state = RCPT_FAILED;
+        r->report = DSN_NONE;
+    }
+}
+
 /* ------------------------------------------------------------ words */
 
 static bool has_report(const struct envelope *e, enum dsn_action action)

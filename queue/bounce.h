@@ -16,6 +16,9 @@
 /* True: there is something to be told. dsn_is_passed: the next hop tells of success itself. */
 bool bounce_plan(struct envelope *e, const struct schedule_limits *limits, int64_t now_s);
 
+/* Nobody can be told: what has failed is to be told another time. Back to where it was. */
+void bounce_put_off(struct envelope *e);
+
 struct bounce {
     const char *id;         /* of the notification */
     const char *myhostname, *mail_name;

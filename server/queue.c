@@ -313,6 +313,11 @@ static void on_settled(struct loop *loop, struct record *r)
         log_line(loop->services.log, "bounce", 0, "%s: %s: %s", id, r->bounce_name, r->bounce_id);
         queue_tell(s->queue, loop, QUEUE_AGAIN, &r->bounce, NULL, false);
     }
+    if (r->is_untold)
+        log_line(loop->services.log, "bounce", 0,
+                 "warning: %s: nobody takes the notification for its sender "
+                 "(bounce_transport, postmaster): %s", id,
+                 r->is_removed ? "given up" : "trying again later");
     if (r->result == 0 && r->is_removed)
         log_line(loop->services.log, "qmgr", 0, "%s: removed", id);
     r->owner = s->owner;

@@ -73,20 +73,18 @@ static void add_target(struct record *r, const struct target *t)
                                  .notify = SMTP_NOTIFY_NEVER });
 }
 
-/* Our own users get it where they get everything. False: it is not ours. */
-static bool route_to(struct record *r, struct span address)
+/* Our own users get it where they get everything. */
+static enum route_status route_to(struct record *r, struct span address)
 {
     struct arena memory = { 0 };
     struct target *targets = NULL;
     const char *text;
-    bool is_ours = route_recipient(r->config->policy, &map_reader_direct, address, &memory,
-                                   &targets, &text)
-                       == ROUTE_OK
-                   && targets != NULL;
-    for (const struct target *t = targets; t != NULL && is_ours; t = t->next)
+    enum route_status status = route_recipient(r->config->policy, &map_reader_direct, address,
+                                               &memory, &targets, &text);
+    for (const struct target *t = targets; t != NULL && status == ROUTE_OK; t = t->next)
         add_target(r, t);
     arena_fini(&memory);
-    return is_ours;
+    return status;
 }
 
 /* The sender's own mail hosts: at public addresses only, whatever the sender claims to be. */
@@ -118,8 +116,9 @@ static void route_bounce(struct record *r)
 {
     const struct params *p = &r->config->params;
     bool has_domain = span_find(r->envelope->sender, '@') < r->envelope->sender.len;
-    if (route_to(r, r->envelope->sender))
-        return;
+    enum route_status status = route_to(r, r->envelope->sender);
+    if (r->bounce.count > 0 || status == ROUTE_RETRY || status == ROUTE_BROKEN)
+        return; /* it is ours, or may be: a table cannot answer now */
     if (p->bounce_transport[0] != '\0' && has_domain)
         route_by_transport(r, p->bounce_transport);
     else
@@ -140,14 +139,14 @@ static void write_bounce_of_message(struct record *r)
     write_bounce(r, -1, 0);
 }
 
-/* Nothing is told if there is nobody to tell it to. */
-static void make_bounce(struct record *r)
+/* False: there is nobody to tell it to. */
+static bool make_bounce(struct record *r)
 {
     envelope_init(&r->bounce, r->bounce_id);
     r->bounce.arrived_s = r->bounce.next_s = r->now_s;
     route_bounce(r);
     if (r->bounce.count == 0)
-        return;
+        return false;
     write_bounce_of_message(r);
     r->bounce.size_bytes = r->bounce_body.len;
     r->bounce_message = (struct body){ .memory = buf_span(&r->bounce_body), .fd = -1,
@@ -159,6 +158,7 @@ static void make_bounce(struct record *r)
     c->body = &r->bounce_message;
     r->has_bounce = true;
     r->bounce_name = bounce_name(r->envelope);
+    return true;
 }
 
 /* ------------------------------------------------------------ kinds */
@@ -176,11 +176,12 @@ static void prepare_settle(struct record *r)
 {
     struct envelope *e = r->envelope;
     const struct schedule_limits limits = record_limits(&r->config->params);
-    if (bounce_plan(e, &limits, r->now_s))
-        make_bounce(r);
+    r->is_untold = bounce_plan(e, &limits, r->now_s) && !make_bounce(r);
+    if (r->is_untold && !schedule_is_expired(&limits, e->arrived_s, false, r->now_s))
+        bounce_put_off(e);
     e->next_s = r->is_unreachable ? r->now_s
                                   : r->now_s + schedule_backoff_s(&limits, e->arrived_s, r->now_s);
-    r->is_removed = envelope_count(e, RCPT_OWED) == 0;
+    r->is_removed = envelope_count(e, RCPT_OWED) + envelope_count(e, RCPT_FAILED) == 0;
     struct spool_change *c = add_change(r, r->is_removed ? SPOOL_REMOVE : SPOOL_UPDATE, e->id);
     c->after = r->has_bounce ? &r->changes[0] : NULL;
     envelope_print(e, &r->text);

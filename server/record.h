@@ -3,7 +3,8 @@
  * Create:  the message and its envelope; then it is ours.
  * Settle:  after a round of tries: what has ended is told to the sender if he is to be told
  *          (queue/bounce.h), in a message of its own that is durable first; then the envelope
- *          says what is still owed, or the message is gone.
+ *          says what is still owed, or the message is gone. With nobody to tell it to a failure
+ *          stays in the envelope, and is tried again until the message's lifetime is over.
  * Move:    to hold/ or back. Remove: it is forgotten without a word.
  * Read:    the envelope and the message, beside the lane; what cannot be read is set aside.
  * Again:   a record that failed may be put again, and does what is still to be done: what was
@@ -43,6 +44,7 @@ struct record {
     int result;                 /* 0 or -errno */
     bool is_prepared;
     bool is_removed;            /* nothing is owed any more */
+    bool is_untold;             /* nobody takes the notification */
     bool has_bounce;
     struct envelope bounce;     /* owns: of the notification */
     const char *bounce_name;

@@ -181,6 +181,31 @@ class Failure(BounceTest):
         self.assertEqual(Report(data).message["To"], "a@client.test")
         self.expect_silence()
 
+    OUTSIDE = "inline:{ {postmaster@example.org=x@outside.test} }"
+
+    def test_with_nobody_to_tell_the_message_is_kept(self):
+        self.start(bounce_transport="", virtual_alias_maps=self.OUTSIDE)
+        self.backend.data = {"x@example.org": "550 5.1.1 no"}
+        self.send(["<x@example.org>"])
+        self.server.wait_log(r"warning: [0-9A-F]+: nobody takes the notification")
+        (name,) = (p.name for p in (self.server.dir / "spool/msg").iterdir())
+        self.assertIn(" state failed\n", (self.server.dir / "spool/active" / name).read_text())
+        self.server.stop()
+        self.server.start()
+        self.server.write_config(bounce_transport=self.relay.transport)
+        self.server.reload()
+        self.assertEqual(self.report().original.get_payload()[0]["Subject"], "mine")
+        self.wait_empty()
+        self.assertEqual((len(self.relay.messages), len(self.backend.messages)), (1, 0))
+
+    def test_with_nobody_to_tell_it_ends_with_its_lifetime(self):
+        self.start(bounce_transport="", virtual_alias_maps=self.OUTSIDE,
+                   maximal_queue_lifetime="2s")
+        self.backend.data = {"x@example.org": "550 5.1.1 no"}
+        self.send(["<x@example.org>"])
+        self.wait_empty()
+        self.server.wait_log(r"nobody takes the notification .*: given up")
+
 
 class OtherNews(BounceTest):
     def test_success_when_asked(self):
