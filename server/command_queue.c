@@ -230,16 +230,32 @@ static int run_list(const struct config *config, int count, char **words)
 
 /* ------------------------------------------------------------ show */
 
-/* To a terminal nothing goes that it would obey. */
+/* Nothing goes to a terminal that it would obey. */
+static void print_to_terminal(struct span text)
+{
+    struct buf out = { 0 };
+    while (text.len > 0) {
+        size_t n = 0;
+        while (n < text.len && memchr("\t\r\n", text.at[n], 3) == NULL)
+            n++;
+        text_escape(&out, span_make(text.at, n), n);
+        if (n < text.len && text.at[n] != '\r')
+            buf_putc(&out, text.at[n]);
+        text = span_skip(text, n + 1);
+    }
+    fwrite(buf_text(&out), 1, out.len, stdout);
+    buf_fini(&out);
+}
+
 static void print_message(int fd)
 {
     char piece[65536];
     bool is_terminal = isatty(STDOUT_FILENO) != 0;
     for (ssize_t n; (n = read(fd, piece, sizeof piece)) > 0;) {
-        for (ssize_t i = 0; i < n && is_terminal; i++)
-            if ((unsigned char)piece[i] < ' ' && strchr("\t\n", piece[i]) == NULL)
-                piece[i] = piece[i] == '\r' ? ' ' : '?';
-        fwrite(piece, 1, (size_t)n, stdout);
+        if (is_terminal)
+            print_to_terminal(span_make(piece, (size_t)n));
+        else
+            fwrite(piece, 1, (size_t)n, stdout);
     }
 }
 

@@ -1,13 +1,15 @@
 """Verdict mode, the spool and its queue, against a next hop that does what the test says."""
 import email
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 import time
 import unittest
 
-from harness import BASE, Postern, free_port, postern, wait_for
+from harness import BASE, BINARY, Postern, free_port, postern, wait_for
 from lmtp_backend import Backend
 
 MESSAGE = b"Subject: x\r\n\r\ntext\r\n..dots\r\n"
@@ -484,6 +486,21 @@ class Tools(QueueTest):
         self.assertIn("Subject: x\n", shown.replace("\r", ""))
         bad = postern("queue", "-c", str(server.dir / "main.cf"), "show", "../../etc/passwd")
         self.assertEqual(bad.returncode, 64)
+
+    def test_a_terminal_does_not_obey_a_message(self):
+        backend = self.backend()
+        backend.stop()
+        server = self.start(backend)
+        self.send(server, b"Subject: x\r\n\r\na\x1b[2J \x9b31m \xc2\x9b31m \x7f gr\xc3\xbcn\tb\r\n")
+        (name,) = self.spooled(server)
+        master, slave = os.openpty()
+        subprocess.run([BINARY, "queue", "-c", str(server.dir / "main.cf"), "show", name],
+                       stdout=slave, timeout=60, check=True)
+        os.close(slave)
+        shown = os.read(master, 65536)
+        self.assertIn("a?[2J ?31m ?31m ? gr\u00fcn".encode(), shown)
+        self.assertNotRegex(shown, rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+        os.close(master)
 
     def orders(self, backend, server):
         """The same with a server and without."""
