@@ -416,6 +416,10 @@ static void on_read(struct loop *loop, struct record *r)
     a->message_fd = r->message_fd;
     a->body = (struct body){ .fd = r->message_fd, .dir_fd = -1, .has_head = true,
                              .size_bytes = r->message_bytes };
+    if (t->queue->is_draining) { /* told to end while it was read: no new tries */
+        free_turn(t);
+        return;
+    }
     a->envelope.tries += t->task == SCHEDULE_TRY;
     a->is_unreachable = t->task == SCHEDULE_SETTLE;
     (void)loop;
@@ -484,8 +488,6 @@ static void take_loaded(struct queue *q, const struct load *l, size_t i)
                  is_damage(l->results[i]) ? "; moved to corrupt/" : "");
 }
 
-static void begin_load(struct queue *q, enum spool_folder folder);
-
 static void after_load(uv_work_t *request, int status)
 {
     struct load *l = (struct load *)(void *)request;
@@ -501,13 +503,12 @@ static void after_load(uv_work_t *request, int status)
         ENSURE(uv_queue_work(&loop->uv, &l->request, run_load, after_load) == 0);
         return;
     }
-    if (l->folder == SPOOL_ACTIVE && !q->is_draining)
-        begin_load(q, SPOOL_HOLD);
     free(l->ids);
     free(l);
     loop_work_done(loop);
 }
 
+/* Lists before anybody is served: what is spooled later has somebody who tells of it. */
 static void begin_load(struct queue *q, enum spool_folder folder)
 {
     struct loop *loop = loop_of_queue(q);
@@ -557,6 +558,7 @@ void queue_start(struct queue *q)
 {
     q->is_started = true;
     begin_load(q, SPOOL_ACTIVE);
+    begin_load(q, SPOOL_HOLD);
 }
 
 void queue_reload(struct queue *q)
