@@ -258,16 +258,18 @@ static void add_parent(struct sandbox *s, const char *path, const char *paramete
 }
 
 /* Mailboxes are mounted, made and moved while we run, and Landlock knows a directory, not a name:
- * the one above it, then, unless that is all there is. */
-static void add_base(struct sandbox *s, const char *base)
+ * the one above it, then, unless that is all there is or the configuration lies there. */
+static void add_base(struct sandbox *s, const struct config *config)
 {
-    char *copy = xstrdup(base);
-    bool is_at_top = strcmp(dirname(copy), "/") == 0;
-    free(copy);
-    if (is_at_top)
+    const char *base = config->params.virtual_mailbox_base;
+    char *above = xstrdup(base), *file = xstrdup(config->file);
+    const char *directory = dirname(above);
+    if (strcmp(directory, "/") == 0 || strcmp(directory, dirname(file)) == 0)
         add_real(s, base, "virtual_mailbox_base", true);
     else
         add_parent(s, base, "virtual_mailbox_base", true);
+    free(above);
+    free(file);
 }
 
 struct walk {
@@ -298,7 +300,7 @@ static void collect(struct sandbox *s, const struct config *config)
     const struct params *p = &config->params;
     add_real(s, p->data_directory, "data_directory", true);
     add_real(s, p->queue_directory, "queue_directory", true);
-    add_base(s, p->virtual_mailbox_base);
+    add_base(s, config);
     add_parent(s, p->control_socket, "control_socket", true);
     if (p->maillog_file[0] == '/')
         add_parent(s, p->maillog_file, "maillog_file", true);

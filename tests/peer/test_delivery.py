@@ -340,7 +340,8 @@ class Failure(DeliveryTest):
                                 r"^451 4\.3\.0 ")
 
     def test_base_that_is_a_file(self):
-        server = self.start()
+        """Beside main.cf the sandbox lets no other directory take its place."""
+        server = self.start({"sandbox": "no"})
         mail = server.dir / "mail"
 
         def break_it():

@@ -104,6 +104,14 @@ static int writes_main_cf(void)
     return try_open(&scratch, "main.cf", O_WRONLY);
 }
 
+static int writes_below_a_new_base(void)
+{
+    if (renameat(scratch.fd, "var/mail", scratch.fd, "var/away") != 0
+        || mkdirat(scratch.fd, "var/mail", 0700) != 0)
+        return errno;
+    return try_open(&scratch, "var/mail/x", O_WRONLY | O_CREAT);
+}
+
 static int writes_where_it_must(void)
 {
     static const char *const names[] = { "data/x", "spool/x", "mail/x", "log/mail.log" };
@@ -140,6 +148,13 @@ Test(sandbox, files_outside_of_the_configuration_are_not_there)
     cr_expect_eq(inside("", reads_secret), EACCES);
     cr_expect_eq(inside("", writes_outside), EACCES);
     cr_expect_eq(inside("sandbox = no\n", reads_secret), 0);
+}
+
+Test(sandbox, mailboxes_may_be_moved_or_mounted_meanwhile)
+{
+    scratch_mkdir(&scratch, "var");
+    scratch_mkdir(&scratch, "var/mail");
+    cr_expect_eq(inside("virtual_mailbox_base = var/mail\n", writes_below_a_new_base), 0);
 }
 
 Test(sandbox, the_configuration_is_read_and_not_written)
@@ -230,8 +245,9 @@ static int errors_after(const char *before, const char *after)
 
 Test(sandbox, a_reload_cannot_widen_it)
 {
-    char *mail = xprintf("virtual_mailbox_base = %s\n", outside.path);
+    char *mail = xprintf("virtual_mailbox_base = %s/mail\n", outside.path);
     char *table = xprintf("virtual_mailbox_maps = texthash:%s/secret\n", outside.path);
+    scratch_mkdir(&outside, "mail");
     cr_expect_eq(errors_after("", ""), 0);
     cr_expect_eq(errors_after("", "virtual_mailbox_base = spool\n"), 0);
     cr_expect_eq(errors_after("", "virtual_mailbox_maps = texthash:table\n"), 0);
