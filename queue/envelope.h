@@ -43,6 +43,7 @@ struct envelope_rcpt {
     const char *relay;             /* who said it: "host[addr]:port", "virtual"; "": nobody */
     enum dsn_action report;        /* in the notification at hand; not written */
     bool is_said;                  /* the last result is the backend's own word; not written */
+    bool is_skipped;               /* not in the round at hand: its host is down; not written */
 };
 
 struct envelope {

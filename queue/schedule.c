@@ -273,6 +273,29 @@ bool schedule_may_try(const struct schedule *s, const char *destination, int64_t
     return d == NULL || !is_down(d, now_s);
 }
 
+/* One failure more, and the pause doubles. */
+static void set_down(const struct schedule *s, struct destination *d, int64_t now_s)
+{
+    int64_t pause_s = s->limits.probe_s;
+    for (unsigned i = 0; i < d->failures && pause_s < s->limits.probe_max_s; i++)
+        pause_s *= 2;
+    if (pause_s > s->limits.probe_max_s)
+        pause_s = s->limits.probe_max_s;
+    d->failures++;
+    d->down_until_s = now_s + pause_s;
+}
+
+bool schedule_take_turn(struct schedule *s, const char *destination, int64_t now_s)
+{
+    struct destination *d = *find_destination(s, destination);
+    if (d == NULL || d->failures == 0)
+        return true;
+    if (is_down(d, now_s))
+        return false;
+    set_down(s, d, now_s); /* for the others, until this one knows better */
+    return true;
+}
+
 void schedule_reached(struct schedule *s, const char *destination, bool is_reached,
                       int64_t now_s)
 {
@@ -282,13 +305,11 @@ void schedule_reached(struct schedule *s, const char *destination, bool is_reach
                                        : make_destination(s, destination);
     if (d == NULL || (!is_reached && is_down(d, now_s))) /* others failed at the same time */
         return;
-    int64_t pause_s = s->limits.probe_s;
-    for (unsigned i = 0; i < d->failures && pause_s < s->limits.probe_max_s; i++)
-        pause_s *= 2;
-    if (pause_s > s->limits.probe_max_s)
-        pause_s = s->limits.probe_max_s;
-    d->failures = is_reached ? 0 : d->failures + 1;
-    d->down_until_s = now_s + pause_s;
+    if (!is_reached) {
+        set_down(s, d, now_s);
+        return;
+    }
+    d->failures = 0;
     forget_if_idle(s, d);
 }
 

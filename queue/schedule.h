@@ -114,6 +114,9 @@ bool schedule_is_warning_due(const struct schedule_limits *l, int64_t arrived_s,
  * from the schedule. A destination nobody has heard of is up. */
 bool schedule_may_try(const struct schedule *s, const char *destination, int64_t now_s);
 
+/* The same for a message that goes to others too: of those one at a time is the probe. */
+bool schedule_take_turn(struct schedule *s, const char *destination, int64_t now_s);
+
 /* It was reached, or was not. */
 void schedule_reached(struct schedule *s, const char *destination, bool is_reached,
                       int64_t now_s);

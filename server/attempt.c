@@ -181,7 +181,7 @@ static struct part *make_part(struct attempt *a, size_t limit)
 
 static bool goes_with(const struct envelope_rcpt *a, const struct envelope_rcpt *b)
 {
-    return a->state == RCPT_OWED && strcmp(a->transport, b->transport) == 0
+    return a->state == RCPT_OWED && !a->is_skipped && strcmp(a->transport, b->transport) == 0
            && (strcmp(a->transport, "virtual") == 0 || strcmp(a->nexthop, b->nexthop) == 0);
 }
 
@@ -315,7 +315,7 @@ void attempt_start(struct attempt *a)
     size_t i = 0;
     a->is_starting = true;
     for (struct envelope_rcpt *r = a->envelope.rcpts; r != NULL; r = r->next, i++)
-        if (r->state == RCPT_OWED && !is_taken[i])
+        if (r->state == RCPT_OWED && !r->is_skipped && !is_taken[i])
             start_part(a, gather(a, r, is_taken));
     a->is_starting = false;
     if (a->pending > 0)

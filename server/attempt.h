@@ -1,7 +1,7 @@
 /* attempt - one round over all that is owed of one message: Maildirs through the commit lane, next
  * hops through the loop's pool (queue/lmtp.h), each destination on its own. Every recipient's
  * result is noted in the envelope and logged in Postfix's words; nothing is written to the spool
- * here (server/record.h).
+ * here (server/record.h). Recipients that are marked as skipped stay owed.
  * Twice:  a Maildir file of a spooled message has a name of its own for ever, so that one that is
  *         there already counts as delivered.
  * Ends:   done() once, in a later turn of the loop, when the last recipient has his result.

@@ -405,6 +405,34 @@ static void give_up_reading(struct turn *t, int error)
     free_turn(t);
 }
 
+/* Whoever goes the same way and was looked at before; NULL: nobody. */
+static const struct envelope_rcpt *companion(const struct envelope *e,
+                                             const struct envelope_rcpt *r)
+{
+    for (const struct envelope_rcpt *other = e->rcpts; other != r; other = other->next)
+        if (other->state == RCPT_OWED && strcmp(other->transport, r->transport) == 0
+            && strcmp(other->nexthop, r->nexthop) == 0)
+            return other;
+    return NULL;
+}
+
+/* A message for several destinations stands in nobody's line: those that are down are left out. */
+static void skip_what_is_down(struct queue *q, struct envelope *e)
+{
+    struct buf name = { 0 };
+    bool is_single = envelope_single_destination(e, &name);
+    for (struct envelope_rcpt *r = e->rcpts; r != NULL && !is_single; r = r->next) {
+        const struct envelope_rcpt *other = companion(e, r);
+        if (r->state != RCPT_OWED)
+            continue;
+        buf_clear(&name);
+        envelope_destination(r, &name);
+        r->is_skipped = other != NULL ? other->is_skipped
+                                      : !schedule_take_turn(q->schedule, buf_text(&name), now_s());
+    }
+    buf_fini(&name);
+}
+
 static void on_read(struct loop *loop, struct record *r)
 {
     struct turn *t = r->owner;
@@ -422,6 +450,7 @@ static void on_read(struct loop *loop, struct record *r)
     }
     a->envelope.tries += t->task == SCHEDULE_TRY;
     a->is_unreachable = t->task == SCHEDULE_SETTLE;
+    skip_what_is_down(t->queue, &a->envelope);
     (void)loop;
     if (t->task == SCHEDULE_SETTLE || envelope_count(&a->envelope, RCPT_OWED) == 0)
         settle_turn(t);

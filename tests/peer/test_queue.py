@@ -147,6 +147,26 @@ class Verdict(QueueTest):
         self.wait_empty(server)
         self.assertEqual(len(backend.messages), 20)
 
+    def test_nor_by_messages_that_go_to_others_too(self):
+        one, two = self.backend(), self.backend()
+        server = self.start(one, {"destination_probe_time": "3s", "queue_run_delay": "3s",
+                                  "transport_maps":
+                                  "inline:{ {other@example.org=%s} }" % two.transport})
+        one.greeting = two.greeting = None
+        for _ in range(15):
+            self.assertEqual(self.send(server, rcpts=["you@example.org", "other@example.org",
+                                                      "third@example.org"]).code, 250)
+        time.sleep(2)
+        before = one.connections
+        time.sleep(2.5)  # in which each of the messages has had its turn at least once
+        self.assertLess(one.connections - before, 6)
+        self.assertEqual(len(self.spooled(server)), 15)
+        one.greeting = two.greeting = "220 here again"
+        self.wait_empty(server)
+        self.assertEqual(sorted(r for _, rs, _ in one.messages + two.messages for r in rs),
+                         ["other@example.org"] * 15 + ["third@example.org"] * 15 +
+                         ["you@example.org"] * 15)
+
     def test_slow_is_spooled_in_time_and_delivered_once(self):
         backend = self.backend()
         backend.delay_dot = 2

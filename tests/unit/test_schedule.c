@@ -129,6 +129,26 @@ Test(schedule, a_dead_destination_is_probed_and_not_hammered)
     schedule_free(s);
 }
 
+/* Messages for several destinations stand in no line; a dead one is probed by one of them. */
+Test(schedule, turns_at_a_dead_destination_are_taken_one_by_one)
+{
+    struct schedule *s = schedule_new(&limits);
+    add(s, 1, "lmtp:a", 0);
+    cr_expect(schedule_take_turn(s, "lmtp:a", 0));
+    cr_expect(schedule_take_turn(s, "lmtp:a", 0)); /* it is up */
+    schedule_reached(s, "lmtp:a", false, 0);
+    cr_expect_not(schedule_take_turn(s, "lmtp:a", 4));
+    cr_expect(schedule_take_turn(s, "lmtp:a", 5));
+    cr_expect_not(schedule_take_turn(s, "lmtp:a", 5));
+    schedule_reached(s, "lmtp:a", false, 6);
+    cr_expect_not(schedule_take_turn(s, "lmtp:a", 14)); /* doubled */
+    cr_expect(schedule_take_turn(s, "lmtp:a", 15));
+    schedule_reached(s, "lmtp:a", true, 16);
+    cr_expect(schedule_take_turn(s, "lmtp:a", 16));
+    cr_expect(schedule_take_turn(s, "lmtp:a", 16));
+    schedule_free(s);
+}
+
 Test(schedule, the_probe_that_gets_through_opens_the_line)
 {
     struct schedule *s = schedule_new(&limits);
