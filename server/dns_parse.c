@@ -36,29 +36,35 @@ static bool is_host(const char *name)
     return hostname_is_valid(span_of(name), false) || ip_parse(span_of(name), &ip);
 }
 
-static bool add_host(ns_msg *message, const ns_rr *rr, struct buf *value)
+/* A name that no host can have is what its owner wrote, and stays so; rubbish comes from the
+ * resolver or the way, and the next answer may be better: that one is temporary. */
+enum record { RECORD_GOOD, RECORD_BAD_HOST, RECORD_RUBBISH };
+
+static enum record add_host(ns_msg *message, const ns_rr *rr, struct buf *value)
 {
     char name[DNS_NAME_MAX];
-    if (!get_name(message, ns_rr_rdata(*rr), name) || !is_host(name))
-        return false;
+    if (!get_name(message, ns_rr_rdata(*rr), name))
+        return RECORD_RUBBISH;
+    if (!is_host(name))
+        return RECORD_BAD_HOST;
     record_add(value, span_of(name));
-    return true;
+    return RECORD_GOOD;
 }
 
-static bool add_mx(ns_msg *message, const ns_rr *rr, struct buf *value)
+static enum record add_mx(ns_msg *message, const ns_rr *rr, struct buf *value)
 {
     char name[DNS_NAME_MAX + 2];
     if (ns_rr_rdlen(*rr) < 3 || !get_name(message, ns_rr_rdata(*rr) + 2, name + 2))
-        return false;
+        return RECORD_RUBBISH;
     if (name[2] != '\0' && !is_host(name + 2)) /* "" is the null MX */
-        return false;
+        return RECORD_BAD_HOST;
     memcpy(name, ns_rr_rdata(*rr), 2);
     record_add(value, span_make(name, 2 + strlen(name + 2)));
-    return true;
+    return RECORD_GOOD;
 }
 
 /* All strings of one record joined (spec 5.4, RFC 7208 3.3). */
-static bool add_txt(const ns_rr *rr, struct buf *value)
+static enum record add_txt(const ns_rr *rr, struct buf *value)
 {
     struct buf text = { 0 };
     const unsigned char *at = ns_rr_rdata(*rr), *end = at + ns_rr_rdlen(*rr);
@@ -70,18 +76,18 @@ static bool add_txt(const ns_rr *rr, struct buf *value)
     if (is_good)
         record_add(value, buf_span(&text));
     buf_fini(&text);
-    return is_good;
+    return is_good ? RECORD_GOOD : RECORD_RUBBISH;
 }
 
-static bool add_address(const ns_rr *rr, size_t size, struct buf *value)
+static enum record add_address(const ns_rr *rr, size_t size, struct buf *value)
 {
     if (ns_rr_rdlen(*rr) != size)
-        return false;
+        return RECORD_RUBBISH;
     record_add(value, span_make((const char *)ns_rr_rdata(*rr), size));
-    return true;
+    return RECORD_GOOD;
 }
 
-static bool add_record(enum fact_kind kind, ns_msg *message, const ns_rr *rr, struct buf *value)
+static enum record add_record(enum fact_kind kind, ns_msg *message, const ns_rr *rr, struct buf *value)
 {
     switch (kind) {
     case FACT_A: return add_address(rr, 4, value);
@@ -91,12 +97,12 @@ static bool add_record(enum fact_kind kind, ns_msg *message, const ns_rr *rr, st
     case FACT_CNAME:
     case FACT_NS:
     case FACT_PTR: return add_host(message, rr, value);
-    default: return false;
+    default: return RECORD_RUBBISH;
     }
 }
 
 struct walk {
-    int found, bad;
+    int count[RECORD_RUBBISH + 1];
     uint32_t ttl_s;
 };
 
@@ -118,11 +124,10 @@ static bool walk_answers(enum fact_kind kind, ns_msg *message, struct walk *w,
             lower_ttl(w, &rr);
             if (!get_name(message, ns_rr_rdata(rr), out->cname))
                 return false;
-        } else if ((int)ns_rr_type(rr) == dns_type(kind) && w->found < DNS_RECORDS_MAX) {
+        } else if ((int)ns_rr_type(rr) == dns_type(kind)
+                   && w->count[RECORD_GOOD] < DNS_RECORDS_MAX) {
             lower_ttl(w, &rr);
-            bool is_good = add_record(kind, message, &rr, value);
-            w->found += is_good;
-            w->bad += !is_good;
+            w->count[add_record(kind, message, &rr, value)]++;
         }
     }
     return true;
@@ -161,11 +166,11 @@ struct dns_result dns_parse(enum fact_kind kind, const unsigned char *answer, in
         out.cname[0] = '\0';
         return out;
     }
-    if (walk.found > 0) {
+    if (walk.count[RECORD_GOOD] > 0) {
         out.status = FACT_FOUND;
         out.ttl_s = walk.ttl_s;
-    } else {
-        out.status = walk.bad > 0 ? FACT_BROKEN : FACT_NOT_FOUND;
+    } else if (walk.count[RECORD_RUBBISH] == 0) {
+        out.status = walk.count[RECORD_BAD_HOST] > 0 ? FACT_BROKEN : FACT_NOT_FOUND;
         out.ttl_s = negative_ttl(&message);
     }
     if (out.status != FACT_NOT_FOUND || out.rcode == ns_r_nxdomain)

@@ -76,6 +76,8 @@ class DnsDouble:
                 packet, peer = self.udp.recvfrom(65535)
             except OSError:
                 return
+            if not packet:  # closed
+                return
             for reply in self._replies(packet, False):
                 self.udp.sendto(reply, peer)
 
