@@ -68,4 +68,37 @@ void conn_close(struct conn *c, const char *error);
 /* smtpd's question for a fact. */
 void conn_ask(struct smtpd *d, const struct fact_key *key);
 
+/* ------------------------------------------------------------ between conn*.c */
+
+static inline const struct params *conn_params(const struct conn *c)
+{
+    return c->smtpd.smtp.params;
+}
+
+/* conn.c. Whoever is told that the connection is gone (false) must not touch it again. */
+void conn_pump(struct conn *c);
+int conn_send(struct conn *c, struct span bytes); /* as they are; 0 or -errno */
+bool conn_flush(struct conn *c); /* sends the loop's out, through TLS if there is any */
+void conn_hold_input(struct conn *c);
+void conn_start_reading(struct conn *c);
+void conn_stop_reading(struct conn *c);
+void conn_set_deadline(struct conn *c, int64_t timeout_ms);
+void conn_end_sleep(struct conn *c);
+void conn_say_goodbye(struct conn *c, const char *why); /* 421 */
+void conn_learn(struct asker *asker, const struct fact *fact);
+
+/* conn_tls.c */
+void conn_begin_tls(struct conn *c);
+bool conn_shake_hands(struct conn *c);
+bool conn_decrypt(struct conn *c);
+void conn_encrypt(struct conn *c); /* the loop's out */
+
+/* conn_greet.c: the pause before the banner */
+void conn_begin_greet(struct conn *c, const struct fact_key *key);
+void conn_client_talked(struct conn *c);
+
+/* conn_accept.c: the PROXY header */
+void conn_read_proxy(struct conn *c, struct span bytes);
+void conn_refuse_proxy(struct conn *c);
+
 #endif
