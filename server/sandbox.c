@@ -295,6 +295,14 @@ static void add_files(struct sandbox *s, const struct config *config)
     problems_fini(&problems);
 }
 
+static bool is_below(const char *path, const char *directory)
+{
+    size_t len = strlen(directory);
+    if (len == 1)
+        return true; /* "/" */
+    return strncmp(path, directory, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
 static void collect(struct sandbox *s, const struct config *config)
 {
     const struct params *p = &config->params;
@@ -302,20 +310,12 @@ static void collect(struct sandbox *s, const struct config *config)
     add_real(s, p->queue_directory, "queue_directory", true);
     add_base(s, config);
     add_parent(s, p->control_socket, "control_socket", true);
-    if (p->maillog_file[0] == '/')
+    if (p->maillog_file[0] == '/' && !is_below(p->maillog_file, "/dev")) /* /dev/stdout is open */
         add_parent(s, p->maillog_file, "maillog_file", true);
     for (size_t i = 0; i < config->listener_count; i++)
         if (config->listeners[i].kind == LISTEN_UNIX)
             add_parent(s, config->listeners[i].host, "listen", true);
     add_files(s, config);
-}
-
-static bool is_below(const char *path, const char *directory)
-{
-    size_t len = strlen(directory);
-    if (len == 1)
-        return true; /* "/" */
-    return strncmp(path, directory, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
 static bool covers(const struct sandbox *s, const struct sandbox_path *wanted)

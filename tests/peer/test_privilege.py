@@ -97,6 +97,7 @@ class Helper(unittest.TestCase):
         self.assertEqual(status(server.process.pid, "Uid"), [nobody] * 4)
         self.assertEqual(int(status(server.process.pid, "CapPrm")[0], 16), 0)
         (helper,) = children(server.process.pid)
+        wait_for(lambda: status(helper, "Seccomp") == ["2"], "the helper's own sandbox")
         self.assertEqual(status(helper, "Name"), ["postern-helper"])
         self.assertEqual(int(status(helper, "CapPrm")[0], 16), 1 << 2 | 1 << 10)
         self.assertEqual(status(helper, "Seccomp"), ["2"])
