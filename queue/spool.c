@@ -294,27 +294,30 @@ static void write_and_sync(struct spool *s, struct spool_change *batch, enum rou
     }
 }
 
-/* Which folders a change has touched. */
+/* Which folders a change has touched: where something is, or is gone. */
 static unsigned touched(const struct spool_change *c)
 {
     unsigned folder = 1u << (c->folder == SPOOL_HOLD ? SUB_HOLD : SUB_ACTIVE);
-    switch (c->act) {
-    case SPOOL_CREATE: return folder | 1u << SUB_MSG;
-    case SPOOL_MOVE: return 1u << SUB_ACTIVE | 1u << SUB_HOLD;
-    case SPOOL_UPDATE:
-    case SPOOL_REMOVE: break;
-    }
-    return folder;
+    return c->act == SPOOL_CREATE ? folder | 1u << SUB_MSG : folder;
+}
+
+/* Where an envelope is no longer: synced later, or a power cut might leave it nowhere. */
+static unsigned left_behind(const struct spool_change *c)
+{
+    if (c->act != SPOOL_MOVE)
+        return 0;
+    return 1u << (c->folder == SPOOL_HOLD ? SUB_ACTIVE : SUB_HOLD);
 }
 
 /* Once each for the whole batch, the messages before their envelopes. */
-static void sync_folders(struct spool *s, struct spool_change *batch, enum round round)
+static void sync_folders(struct spool *s, struct spool_change *batch, enum round round,
+                         unsigned (*which)(const struct spool_change *c))
 {
     static const enum sub order[] = { SUB_MSG, SUB_ACTIVE, SUB_HOLD };
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         int rc = 1; /* not synced yet */
         for (struct spool_change *c = batch; c != NULL; c = c->next) {
-            if (round_of(c) != round || (touched(c) & 1u << order[i]) == 0)
+            if (round_of(c) != round || (which(c) & 1u << order[i]) == 0)
                 continue;
             if (rc == 1)
                 rc = fsync(s->fds[order[i]]) == 0 ? 0 : -errno;
@@ -328,7 +331,8 @@ static void run_round(struct spool *s, struct spool_change *batch, enum round ro
 {
     write_and_sync(s, batch, round);
     run_step(s, batch, round, step_publish);
-    sync_folders(s, batch, round);
+    sync_folders(s, batch, round, touched);
+    sync_folders(s, batch, round, left_behind);
 }
 
 void spool_run(struct spool *s, struct spool_change *batch)
@@ -344,7 +348,7 @@ void spool_run(struct spool *s, struct spool_change *batch)
     if (has_after)
         run_round(s, batch, ROUND_AFTER);
     run_step(s, batch, ROUND_REMOVE, step_unlink_envelope);
-    sync_folders(s, batch, ROUND_REMOVE);
+    sync_folders(s, batch, ROUND_REMOVE, touched);
     run_step(s, batch, ROUND_REMOVE, step_unlink_message);
 }
 

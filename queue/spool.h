@@ -23,7 +23,7 @@
  *           3 fsync msg/, then active/ or hold/                      <- from here on it is durable
  *   update  1 write tmp/ID.env, fdatasync  2 rename over active/ID  3 fsync active/
  *   remove  1 unlink active/ID             2 fsync active/          3 unlink msg/ID
- *   hold    rename active/ID to hold/ID; fsync both; release is the way back
+ *   hold    rename active/ID to hold/ID; fsync hold/, then active/; release is the way back
  * The changes of one batch go through each step together (as in commit.h), so that the journal
  * commits and the fsyncs of directories are shared. A change that is `after` another one (the
  * message that a bounce is made of) is made when that is durable, and only if it succeeded

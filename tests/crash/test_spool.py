@@ -6,7 +6,7 @@ import unittest
 
 from crash import (BOXES, SMALL, SPILLED, SPOOL_FIRST, Disk, Postern, Tracer, in_memory, number,
                    send, spooled, stored, traced)
-from harness import wait_for
+from harness import free_port, postern, wait_for
 
 MESSAGES = (
     ("small-%d" % SMALL, ["a"], False),
@@ -59,6 +59,23 @@ class Order(unittest.TestCase):
         self.assertEqual(acknowledged, len(MESSAGES))
         self.assertEqual(delivered, sum(len(boxes) for _, boxes, _ in MESSAGES),
                          "\n".join(tracer.lines))
+
+    def test_an_envelope_that_moves_is_somewhere_at_any_time(self):
+        """The new name is synced before the old one is given up: a message without envelope goes."""
+        server = self.enterContext(Postern(dict(
+            SPOOL_FIRST, virtual_transport="lmtp:inet:127.0.0.1:%d" % free_port(),
+            destination_probe_time="100s", minimal_backoff_time="100s")))
+        with server.connect() as smtp:
+            smtp.command("EHLO client.test")
+            self.assertEqual(send(smtp, "small-%d" % SMALL, ["a"], False), 250)
+        server.wait_log("status=deferred")
+        for verb, first in (("hold", "hold"), ("release", "active")):
+            with traced(server, "log") as tracer:
+                postern("queue", "-c", str(server.dir / "main.cf"), verb, "all")
+            text = "\n".join(tracer.lines)
+            moved = re.search(r"rename.* \S+/%s/\w+ = 0\n" % first, text)
+            synced = re.search(r"fsync \S+/(active|hold) = 0", text[moved.end():])
+            self.assertEqual(synced[1], first, text)
 
 
 class EachCall(unittest.TestCase):
