@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -136,6 +137,18 @@ int dir_make_beneath(int base_fd, const char *path)
     return rc;
 }
 
+int dir_rename_new(int from_fd, const char *from, int to_fd, const char *to)
+{
+    if (renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (linkat(from_fd, from, to_fd, to, 0) != 0) /* a file system without NOREPLACE */
+        return -errno;
+    unlinkat(from_fd, from, 0);
+    return 0;
+}
+
 int fd_write_all(int fd, const void *bytes, size_t len)
 {
     const char *at = bytes;
@@ -149,4 +162,24 @@ int fd_write_all(int fd, const void *bytes, size_t len)
         len -= (size_t)n;
     }
     return 0;
+}
+
+int fd_copy_all(int out_fd, int in_fd, uint64_t from, uint64_t end)
+{
+    off_t offset = (off_t)from;
+    while ((uint64_t)offset < end) {
+        ssize_t n = sendfile(out_fd, in_fd, &offset, (size_t)(end - (uint64_t)offset));
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n == 0)
+            return -EIO; /* shorter than what we wrote ourselves */
+    }
+    return 0;
+}
+
+void fd_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
 }

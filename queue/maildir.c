@@ -7,20 +7,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { SWEEP_SECONDS = 36 * 3600, PATH_MAX_BYTES = 4096, COPY_BYTES = 65536 };
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
 
 /* ------------------------------------------------------------ directories */
 
@@ -101,19 +93,6 @@ static int write_two(int fd, struct span a, struct span b)
     return rc == 0 ? fd_write_all(fd, b.at + done_b, b.len - done_b) : rc;
 }
 
-static int copy_file(int out_fd, const struct body *body)
-{
-    off_t offset = 0;
-    while ((uint64_t)offset < body->size_bytes) {
-        ssize_t n = sendfile(out_fd, body->fd, &offset, (size_t)(body->size_bytes - (uint64_t)offset));
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return -EIO; /* shorter than what we wrote ourselves */
-    }
-    return 0;
-}
-
 static int copy_file_lf(int out_fd, const struct body *body)
 {
     char piece[COPY_BYTES];
@@ -143,7 +122,8 @@ static int write_content(struct maildir_item *item)
         return rc;
     if (body->fd < 0)
         return write_lf(item->fd, body->memory, &was_cr, true);
-    return item->newline_is_lf ? copy_file_lf(item->fd, body) : copy_file(item->fd, body);
+    return item->newline_is_lf ? copy_file_lf(item->fd, body)
+                               : fd_copy_all(item->fd, body->fd, 0, body->size_bytes);
 }
 
 /* ------------------------------------------------------------ steps */
@@ -206,7 +186,7 @@ static int sync_file(struct maildir_item *item)
     if (fdatasync(item->fd) != 0)
         return -errno;
     if (!item->is_moved_file)
-        close_fd(&item->fd);
+        fd_close(&item->fd);
     return 0;
 }
 
@@ -246,18 +226,6 @@ void maildir_sync(struct maildir_item *item)
         end_step(item, sync_file(item));
 }
 
-static int rename_new(int from_fd, const char *from, int to_fd, const char *to)
-{
-    if (renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE) == 0)
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return -errno;
-    if (linkat(from_fd, from, to_fd, to, 0) != 0) /* a file system without NOREPLACE */
-        return -errno;
-    unlinkat(from_fd, from, 0);
-    return 0;
-}
-
 /* It is in new/ already; settling makes sure of it. The one made now is not needed. */
 static int keep_delivered(struct maildir_item *item, const char *path)
 {
@@ -273,9 +241,9 @@ static int publish(struct maildir_item *item)
     int rc = open_new(item);
     tmp_path(item, path);
     if (rc == 0 && item->is_moved_file)
-        rc = rename_new(item->body->dir_fd, item->body->file_name, item->new_fd, item->name);
+        rc = dir_rename_new(item->body->dir_fd, item->body->file_name, item->new_fd, item->name);
     else if (rc == 0)
-        rc = rename_new(item->new_fd, path, item->new_fd, item->name);
+        rc = dir_rename_new(item->new_fd, path, item->new_fd, item->name);
     if (rc == -EEXIST && item->is_lasting)
         return keep_delivered(item, path);
     item->is_published = rc == 0;
@@ -319,8 +287,8 @@ void maildir_close(struct maildir_item *item)
 {
     if (item->is_moved_file)
         item->fd = -1;
-    close_fd(&item->fd);
-    close_fd(&item->new_fd);
+    fd_close(&item->fd);
+    fd_close(&item->new_fd);
 }
 
 void maildir_sweep(int base_fd, const char *mailbox)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,20 +53,13 @@ int spool_open(const char *directory, enum spool_how how, struct spool **out)
     return rc;
 }
 
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 void spool_close(struct spool *s)
 {
     if (s == NULL)
         return;
     for (int sub = 0; sub < SUB_COUNT; sub++)
-        close_fd(&s->fds[sub]);
-    close_fd(&s->dir_fd);
+        fd_close(&s->fds[sub]);
+    fd_close(&s->dir_fd);
     free(s);
 }
 
@@ -94,20 +86,6 @@ static int make_file(const struct spool *s, const struct spool_change *c, const 
     return *is_made ? 0 : -errno;
 }
 
-static int copy_file(int out_fd, const struct body *body, uint64_t skip_bytes)
-{
-    off_t offset = (off_t)skip_bytes;
-    while ((uint64_t)offset < body->size_bytes) {
-        ssize_t n = sendfile(out_fd, body->fd, &offset,
-                             (size_t)(body->size_bytes - (uint64_t)offset));
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return -EIO; /* shorter than what we wrote ourselves */
-    }
-    return 0;
-}
-
 static bool is_moved(const struct spool_change *c)
 {
     return c->body->fd >= 0 && c->body->has_head && c->skip_bytes == 0;
@@ -122,8 +100,9 @@ static int write_message(const struct spool *s, struct spool_change *c)
         rc = fd_write_all(c->msg_fd, c->head.at, c->head.len);
     if (rc != 0)
         return rc;
-    return c->body->fd >= 0 ? copy_file(c->msg_fd, c->body, c->skip_bytes)
-                            : fd_write_all(c->msg_fd, c->body->memory.at, c->body->memory.len);
+    const struct body *b = c->body;
+    return b->fd >= 0 ? fd_copy_all(c->msg_fd, b->fd, c->skip_bytes, b->size_bytes)
+                      : fd_write_all(c->msg_fd, b->memory.at, b->memory.len);
 }
 
 static int write_envelope(const struct spool *s, struct spool_change *c)
@@ -154,8 +133,8 @@ static void fail(const struct spool *s, struct spool_change *c, int result)
     if (c->is_env_made)
         unlink_temp(s, c, "env");
     c->is_msg_made = c->is_env_made = c->is_msg_there = c->is_env_there = false;
-    close_fd(&c->msg_fd);
-    close_fd(&c->env_fd);
+    fd_close(&c->msg_fd);
+    fd_close(&c->env_fd);
 }
 
 /* ------------------------------------------------------------ steps */
@@ -178,24 +157,13 @@ static int step_sync(struct spool *s, struct spool_change *c)
     return c->env_fd < 0 || fdatasync(c->env_fd) == 0 ? 0 : -errno;
 }
 
-static int rename_new(int from_fd, const char *from, int to_fd, const char *to)
-{
-    if (renameat2(from_fd, from, to_fd, to, RENAME_NOREPLACE) == 0)
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return -errno;
-    if (linkat(from_fd, from, to_fd, to, 0) != 0) /* a file system without NOREPLACE */
-        return -errno;
-    unlinkat(from_fd, from, 0);
-    return 0;
-}
-
 static int publish_message(struct spool *s, struct spool_change *c)
 {
     char name[NAME_BYTES];
     temp_name(c, "msg", name);
-    int rc = is_moved(c) ? rename_new(c->body->dir_fd, c->body->file_name, s->fds[SUB_MSG], c->id)
-                         : rename_new(s->fds[SUB_TMP], name, s->fds[SUB_MSG], c->id);
+    int from_fd = is_moved(c) ? c->body->dir_fd : s->fds[SUB_TMP];
+    const char *from = is_moved(c) ? c->body->file_name : name;
+    int rc = dir_rename_new(from_fd, from, s->fds[SUB_MSG], c->id);
     c->is_msg_there = rc == 0;
     c->is_msg_made = c->is_msg_made && rc != 0;
     return rc;
@@ -207,7 +175,7 @@ static int publish_envelope(struct spool *s, struct spool_change *c)
     int rc, to_fd = folder_fd(s, c->folder);
     temp_name(c, "env", name);
     if (c->act == SPOOL_CREATE)
-        rc = rename_new(s->fds[SUB_TMP], name, to_fd, c->id);
+        rc = dir_rename_new(s->fds[SUB_TMP], name, to_fd, c->id);
     else
         rc = renameat2(s->fds[SUB_TMP], name, to_fd, c->id, 0) == 0 ? 0 : -errno;
     c->is_env_there = rc == 0;
@@ -224,8 +192,8 @@ static int step_publish(struct spool *s, struct spool_change *c)
         return rc == 0 ? publish_envelope(s, c) : rc;
     case SPOOL_UPDATE: return publish_envelope(s, c);
     case SPOOL_MOVE:
-        return rename_new(folder_fd(s, c->folder == SPOOL_HOLD ? SPOOL_ACTIVE : SPOOL_HOLD),
-                          c->id, folder_fd(s, c->folder), c->id);
+        return dir_rename_new(folder_fd(s, c->folder == SPOOL_HOLD ? SPOOL_ACTIVE : SPOOL_HOLD),
+                              c->id, folder_fd(s, c->folder), c->id);
     case SPOOL_REMOVE: break;
     }
     return 0;
@@ -288,8 +256,8 @@ static void write_and_sync(struct spool *s, struct spool_change *batch, enum rou
                 continue;
             if ((rc = step_sync(s, c)) != 0)
                 fail(s, c, rc);
-            close_fd(&c->msg_fd);
-            close_fd(&c->env_fd);
+            fd_close(&c->msg_fd);
+            fd_close(&c->env_fd);
         }
     }
 }
@@ -455,7 +423,7 @@ static int set_aside(struct spool *s, int from_fd, const char *name, const char 
             snprintf(to, sizeof to, "%.200s%s", name, kind);
         else
             snprintf(to, sizeof to, "%.200s%s.%d", name, kind, n);
-        rc = rename_new(from_fd, name, s->fds[SUB_CORRUPT], to);
+        rc = dir_rename_new(from_fd, name, s->fds[SUB_CORRUPT], to);
     }
     return rc;
 }
