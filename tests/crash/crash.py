@@ -8,6 +8,7 @@ import errno
 import os
 import pathlib
 import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -137,15 +138,22 @@ class Tracer:
     """Watches a server that runs. lines: what it said, without "ready"."""
 
     def __init__(self, server, *task):
-        self.process = subprocess.Popen(
-            [TRACER, str(server.process.pid), str(server.dir), *map(str, task)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [TRACER, str(server.process.pid), str(server.dir), *map(str, task)]
         self.lines = []
-        if self.process.stdout.readline() != "ready\n":
-            words = self.process.stderr.read()
-            if self.process.wait() == 77:
+        for _ in range(10):
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE,
+                                            stderr=subprocess.PIPE, text=True)
+            if self.is_ready():
+                return
+            self.process.kill()  # a thread came or went in the wrong moment: once more
+            _, words = self.process.communicate()
+            if self.process.returncode == 77:
                 raise unittest.SkipTest(words.strip())
-            raise AssertionError(words)
+        raise AssertionError("the tracer cannot begin: " + words)
+
+    def is_ready(self):
+        readable, _, _ = select.select([self.process.stdout], [], [], 2)
+        return bool(readable) and self.process.stdout.readline() == "ready\n"
 
     def stop(self):
         """Lets the server go; what was said."""

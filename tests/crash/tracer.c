@@ -100,6 +100,7 @@ static struct thread {
 } threads[THREADS_MAX];
 
 static int awaited;
+static bool is_ready; /* until then nothing counts */
 
 static struct thread *thread_find(pid_t id)
 {
@@ -237,7 +238,7 @@ static void begin_call(pid_t id, struct thread *t, const struct call *call,
                        const uint64_t args[6])
 {
     describe(call, args, t->text);
-    if (!counts(call, t->text))
+    if (!is_ready || !counts(call, t->text))
         return;
     if (is_socket(t->text) && strcmp(call->group, "write") == 0)
         describe_sent(call, args, t->text);
@@ -333,8 +334,10 @@ static void settle(struct thread *t)
     if (!t->is_awaited)
         return;
     t->is_awaited = false;
-    if (--awaited == 0 && attach() <= 0)
-        say("ready");
+    if (--awaited > 0 || attach() > 0)
+        return;
+    is_ready = true;
+    say("ready");
 }
 
 static void watch(void)
