@@ -25,6 +25,7 @@ SETTINGS = {
     "message_size_limit": "0",
     "smtpd_error_sleep_time": "0",
     "smtpd_hard_error_limit": "1000",
+    "decision_records": "0",  # written at any time: a fault must hit the message's own calls
 }
 SPOOL_FIRST = dict(SETTINGS, delivery_verdict="no", minimal_backoff_time="1s",
                    maximal_backoff_time="1s", queue_run_delay="1s")
