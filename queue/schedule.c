@@ -398,7 +398,7 @@ void schedule_wait(struct schedule *s, struct queue_entry *e, int64_t now_s)
         return;
     }
     set_ready(s, e, true);
-    if (e->at_s <= now_s) /* it was settled, and by the wall clock there was nothing to settle */
+    if (e->at_s <= now_s) /* it was settled, and there was nothing to settle */
         look_again(s, e, now_s);
 }
 

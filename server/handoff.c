@@ -100,9 +100,11 @@ static void on_settled(struct loop *loop, struct record *r)
 /* Tried and spooled: the results are the spooled message's. */
 static void settle(struct handoff *h)
 {
+    int64_t age_ms = loop_now_ms(h->attempt.loop) - h->delivery->arrived_ms;
     record_fini(&h->record);
     h->record = (struct record){ .kind = RECORD_SETTLE, .config = h->attempt.config,
                                  .envelope = &h->attempt.envelope, .folder = SPOOL_ACTIVE,
+                                 .age_s = age_ms / 1000,
                                  .is_unreachable = h->attempt.is_unreachable,
                                  .done = on_settled, .owner = h };
     queue_settle(h->queue, h->attempt.loop, &h->record);

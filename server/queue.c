@@ -372,8 +372,10 @@ static void on_turn_settled(struct loop *loop, struct record *r)
 static void settle_turn(struct turn *t)
 {
     struct record *r = &t->record;
+    const struct queue_entry *e = schedule_find(t->queue->schedule, t->id);
     *r = (struct record){ .kind = RECORD_SETTLE, .config = t->attempt.config,
                           .envelope = &t->attempt.envelope, .folder = SPOOL_ACTIVE,
+                          .age_s = e != NULL ? now_s() - e->arrived_s : 0,
                           .is_unreachable = t->attempt.is_unreachable,
                           .done = on_turn_settled, .owner = t };
     queue_settle(t->queue, t->attempt.loop, r);

@@ -176,11 +176,12 @@ static void prepare_settle(struct record *r)
 {
     struct envelope *e = r->envelope;
     const struct schedule_limits limits = record_limits(&r->config->params);
-    r->is_untold = bounce_plan(e, &limits, r->now_s) && !make_bounce(r);
-    if (r->is_untold && !schedule_is_expired(&limits, e->arrived_s, false, r->now_s))
+    int64_t at_s = e->arrived_s + r->age_s; /* the wall clock may be years away from where it was */
+    r->is_untold = bounce_plan(e, &limits, at_s) && !make_bounce(r);
+    if (r->is_untold && !schedule_is_expired(&limits, e->arrived_s, false, at_s))
         bounce_put_off(e);
     e->next_s = r->is_unreachable ? r->now_s
-                                  : r->now_s + schedule_backoff_s(&limits, e->arrived_s, r->now_s);
+                                  : r->now_s + schedule_backoff_s(&limits, e->arrived_s, at_s);
     r->is_removed = envelope_count(e, RCPT_OWED) + envelope_count(e, RCPT_FAILED) == 0;
     struct spool_change *c = add_change(r, r->is_removed ? SPOOL_REMOVE : SPOOL_UPDATE, e->id);
     c->after = r->has_bounce ? &r->changes[0] : NULL;

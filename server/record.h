@@ -36,6 +36,7 @@ struct record {
     uint64_t skip_bytes;
     int message_fd;             /* read: made */
     uint64_t message_bytes;     /* the same */
+    int64_t age_s;              /* settle: of the message, by a clock that does not jump */
     bool is_unreachable;        /* settle: the next try waits for the destination, not for its time */
     void (*done)(struct loop *loop, struct record *r);
     void *owner;

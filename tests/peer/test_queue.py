@@ -434,6 +434,22 @@ class SpoolFirst(QueueTest):
             self.assertEqual(len(self.spooled(server)), verdict == "no")
             smtp.close()
 
+    def test_a_clock_that_jumps_expires_nothing(self):
+        """How old a message is, is counted while we run: here its arrival moves instead."""
+        backend = self.backend()
+        backend.rcpt[""] = "451 4.3.0 later"
+        server = self.start(backend, {"lmtp_rcpt_verify": "no", "delivery_verdict": "no"})
+        self.send(server)
+        wait_for(lambda: "\ntries 1\n" in self.envelope(server), "not tried")
+        (name,) = self.spooled(server)
+        text = re.sub(r"(?m)^arrived .*$", "arrived 1000000", self.envelope(server))
+        (server.dir / "jump").write_text(text)
+        (server.dir / "jump").rename(server.dir / "spool" / "active" / name)
+        wait_for(lambda: "\ntries 2\n" in self.envelope(server), "not tried again")
+        backend.rcpt.clear()
+        self.wait_empty(server)
+        self.assertEqual([s for s, _, _ in backend.messages], ["a@client.test"])
+
     def test_restart_finds_everything(self):
         backend = self.backend()
         backend.stop()
