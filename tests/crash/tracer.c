@@ -10,7 +10,8 @@
  *       the N-th fails with ERRNO and does nothing
  *
  * CALL: the name of a system call, or a group:
- *   open write sync rename mkdir unlink    of files below DIR, but for DIR/log
+ *   open write sync rename mkdir unlink    of files below DIR, but for DIR/log and DIR/data/,
+ *                                          which are no mail
  *   send                                   bytes to a socket
  * or, by its own name, one that makes or asks sockets. (epoll_ctl is left out: libuv ends the
  * program when it fails.)
@@ -196,7 +197,7 @@ static bool is_below_dir(const char *text)
     const char *path = path_in(text);
     size_t len = strlen(task.dir);
     return strncmp(path, task.dir, len) == 0 && path[len] == '/'
-           && strcmp(path + len, "/log") != 0;
+           && strcmp(path + len, "/log") != 0 && strncmp(path + len, "/data/", 6) != 0;
 }
 
 static bool is_wanted(const char *name, const char *group)
