@@ -70,6 +70,11 @@ static int folder_fd(const struct spool *s, enum spool_folder folder)
     return s->fds[folder == SPOOL_HOLD ? SUB_HOLD : SUB_ACTIVE];
 }
 
+static int other_folder_fd(const struct spool *s, enum spool_folder folder)
+{
+    return folder_fd(s, folder == SPOOL_HOLD ? SPOOL_ACTIVE : SPOOL_HOLD);
+}
+
 static void temp_name(const struct spool_change *c, const char *kind, char name[NAME_BYTES])
 {
     snprintf(name, NAME_BYTES, "%s.%s", c->id, kind);
@@ -124,6 +129,8 @@ static void unlink_temp(const struct spool *s, const struct spool_change *c, con
 static void fail(const struct spool *s, struct spool_change *c, int result)
 {
     c->result = result;
+    if (c->act == SPOOL_MOVE && c->is_env_there)
+        dir_rename_new(folder_fd(s, c->folder), c->id, other_folder_fd(s, c->folder), c->id);
     if (c->act == SPOOL_CREATE && c->is_env_there)
         unlinkat(folder_fd(s, c->folder), c->id, 0);
     if (c->act == SPOOL_CREATE && c->is_msg_there)
@@ -192,8 +199,9 @@ static int step_publish(struct spool *s, struct spool_change *c)
         return rc == 0 ? publish_envelope(s, c) : rc;
     case SPOOL_UPDATE: return publish_envelope(s, c);
     case SPOOL_MOVE:
-        return dir_rename_new(folder_fd(s, c->folder == SPOOL_HOLD ? SPOOL_ACTIVE : SPOOL_HOLD),
-                              c->id, folder_fd(s, c->folder), c->id);
+        rc = dir_rename_new(other_folder_fd(s, c->folder), c->id, folder_fd(s, c->folder), c->id);
+        c->is_env_there = rc == 0;
+        return rc;
     case SPOOL_REMOVE: break;
     }
     return 0;

@@ -30,7 +30,8 @@
  * (-ECANCELED); removals come last of all.
  *
  * Errors: change->result is -errno; a create that failed has left nothing behind, an update that
- *         failed the old envelope or the new one, a removal that failed the message.
+ *         failed the old envelope or the new one, a removal that failed the message, a move that
+ *         failed the envelope where it was.
  * Thread: any, and several at a time for different messages; blocks. */
 #ifndef POSTERN_SPOOL_H
 #define POSTERN_SPOOL_H

@@ -681,8 +681,12 @@ static void on_order_done(struct loop *loop, struct record *r)
         schedule_hold(q->schedule, e);
         schedule_flush(q->schedule, e, now_s());
     } else if (e != NULL) {
+        bool was_held = (r->kind == RECORD_MOVE) != (r->folder == SPOOL_HOLD);
         log_line(loop->services.log, "qmgr", 0, "warning: %s: %s", r->id, strerror(-r->result));
-        schedule_retry(q->schedule, e, now_s());
+        if (was_held)
+            schedule_hold(q->schedule, e);
+        else
+            schedule_retry(q->schedule, e, now_s());
     }
     if (c != NULL) {
         c->count += r->result == 0;

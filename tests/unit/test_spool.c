@@ -161,6 +161,24 @@ Test(spool, hold_and_release)
     end(&s, spool);
 }
 
+Test(spool, a_move_that_fails_leaves_it_where_it_was)
+{
+    for (int n = 1; n < 10; n++) {
+        struct scratch s;
+        struct spool *spool = begin(&s);
+        create(spool, "1A", SPOOL_ACTIVE);
+        fault_arm(n, EIO);
+        int rc = run_one(spool, SPOOL_MOVE, "1A", SPOOL_HOLD, span_of(NULL));
+        fault_disarm();
+        cr_expect_eq(rc, fault.has_fired ? -EIO : 0);
+        expect_files(&s, fault.has_fired ? "active: 1A hold: msg: 1A tmp: corrupt: "
+                                         : "active: hold: 1A msg: 1A tmp: corrupt: ");
+        end(&s, spool);
+        if (!fault.has_fired)
+            break;
+    }
+}
+
 /* The order of the header, as letters of fault.h. */
 Test(spool, order_of_what_must_survive)
 {
