@@ -33,12 +33,10 @@ size_t table_count(const struct table *t)
     return t->count;
 }
 
-/* FNV-1a: keys come from the admin, not from a stranger. */
+/* Keys come from the admin, not from a stranger. */
 static uint64_t hash_of(struct span key)
 {
-    uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < key.len; i++)
-        h = (h ^ (unsigned char)key.at[i]) * 1099511628211u;
+    uint64_t h = span_hash(key);
     return h ^ (h >> 29);
 }
 

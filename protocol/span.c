@@ -63,6 +63,14 @@ struct span span_next_word(struct span *text)
     return word;
 }
 
+uint64_t span_hash(struct span text)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < text.len; i++)
+        hash = (hash ^ (unsigned char)text.at[i]) * 1099511628211u;
+    return hash;
+}
+
 bool span_to_u64(struct span digits, uint64_t max, uint64_t *value)
 {
     uint64_t n = 0;

@@ -87,6 +87,9 @@ size_t span_find_last(struct span text, char c);
 /* Cuts the next word (not white space) off *text; empty at the end. */
 struct span span_next_word(struct span *text);
 
+/* FNV-1a: for tables where no stranger gains anything by two that are alike. */
+uint64_t span_hash(struct span text);
+
 /* All digits, no sign, at most max. False leaves *value alone. */
 bool span_to_u64(struct span digits, uint64_t max, uint64_t *value);
 

@@ -1,5 +1,6 @@
 #include "queue/schedule.h"
 #include "protocol/mem.h"
+#include "protocol/span.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -174,9 +175,7 @@ void schedule_each(const struct schedule *s, void *context,
 
 static struct destination **find_destination(const struct schedule *s, const char *name)
 {
-    uint64_t hash = 1469598103934665603u;
-    for (const char *c = name; *c != '\0'; c++)
-        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    uint64_t hash = span_hash(span_of(name));
     struct destination *const *at = &s->buckets[(hash >> 32) % DESTINATION_BUCKETS];
     while (*at != NULL && strcmp((*at)->name, name) != 0)
         at = &(*at)->next;

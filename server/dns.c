@@ -86,9 +86,7 @@ struct dns {
 
 static size_t bucket_of(enum fact_kind kind, const char *name)
 {
-    uint64_t h = 1469598103934665603u + kind;
-    for (; *name != '\0'; name++)
-        h = (h ^ (unsigned char)*name) * 1099511628211u;
+    uint64_t h = span_hash(span_of(name)) + kind;
     return (h ^ (h >> 32)) % BUCKETS;
 }
 

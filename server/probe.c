@@ -26,9 +26,7 @@ static char *cache_key(const struct probe *p)
 
 static struct entry *entry_for(struct fetcher *fetcher, const char *key)
 {
-    uint64_t hash = 1469598103934665603u;
-    for (const char *c = key; *c != '\0'; c++)
-        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    uint64_t hash = span_hash(span_of(key));
     if (fetcher->probe_cache == NULL)
         fetcher->probe_cache = xcalloc(1, sizeof *fetcher->probe_cache);
     return &fetcher->probe_cache->entries[(hash ^ hash >> 32) % PROBE_CACHE_SIZE];

@@ -75,17 +75,9 @@ void queue_end_late(struct queue *q)
 
 /* ------------------------------------------------------------ destinations that are down */
 
-static uint64_t hash_of(const char *text)
-{
-    uint64_t hash = 1469598103934665603u;
-    for (; *text != '\0'; text++)
-        hash = (hash ^ (unsigned char)*text) * 1099511628211u;
-    return hash;
-}
-
 bool queue_is_down(struct queue *q, const char *destination)
 {
-    uint64_t hash = hash_of(destination);
+    uint64_t hash = span_hash(span_of(destination));
     pthread_mutex_lock(&q->mutex);
     const struct down *d = &q->down[hash % DOWN_MAX];
     bool is_down = d->hash == hash && now_s() < d->until_s;
@@ -95,7 +87,7 @@ bool queue_is_down(struct queue *q, const char *destination)
 
 static void publish_down(struct queue *q, const char *destination, bool is_down)
 {
-    uint64_t hash = hash_of(destination);
+    uint64_t hash = span_hash(span_of(destination));
     pthread_mutex_lock(&q->mutex);
     struct down *d = &q->down[hash % DOWN_MAX];
     if (is_down)

@@ -69,9 +69,7 @@ static void set_features(struct smtpd *d)
 /* What does not depend on the client is worth a line an hour, not one for each message. */
 static bool is_news(struct smtpd_services *services, const char *text)
 {
-    uint64_t hash = 1469598103934665603u;
-    for (const char *c = text; *c != '\0'; c++)
-        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    uint64_t hash = span_hash(span_of(text));
     struct smtpd_warning *w = &services->warnings[hash % SMTPD_WARNINGS];
     if (w->hash == hash && services->now_ms - w->at_ms < SMTPD_WARN_EVERY_MS)
         return false;

@@ -126,6 +126,12 @@ static const struct {
     { "1.0", 99, false, 0 },
 };
 
+Test(span, hashes_are_those_of_fnv_1a)
+{
+    cr_expect_eq(span_hash(SPAN_LITERAL("")), 0xcbf29ce484222325u);
+    cr_expect_eq(span_hash(SPAN_LITERAL("foobar")), 0x85944171f73967e8u);
+}
+
 Test(span, numbers_are_digits_only_and_never_past_the_maximum)
 {
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
