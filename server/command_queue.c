@@ -236,7 +236,7 @@ static void print_to_terminal(struct span text)
     struct buf out = { 0 };
     while (text.len > 0) {
         size_t n = 0;
-        while (n < text.len && memchr("\t\r\n", text.at[n], 3) == NULL)
+        while (n < text.len && text.at[n] != '\t' && text.at[n] != '\r' && text.at[n] != '\n')
             n++;
         text_escape(&out, span_make(text.at, n), n);
         if (n < text.len && text.at[n] != '\r')
