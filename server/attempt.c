@@ -40,8 +40,7 @@ static void log_rcpt(struct attempt *a, const struct envelope_rcpt *r, const cha
 {
     struct buf to = { 0 };
     struct smtpd_services *services = &a->loop->services;
-    double delay_s = (double)(services->wall_us(services) / 1000 - a->envelope.arrived_s * 1000)
-                     / 1000.0;
+    double delay_s = (double)(services->wall_us(services) - a->envelope.arrived_s * 1000000) / 1e6;
     text_escape(&to, r->address, 320);
     if (!span_equals(r->address, r->original) && r->original.len > 0) {
         buf_puts(&to, ">, orig_to=<");
