@@ -83,21 +83,12 @@ static enum map_result find_local(struct eval *e, struct map *map, struct span l
     return result;
 }
 
-static bool needs_quotes(struct span local)
-{
-    struct buf quoted = { 0 };
-    smtp_path_quote_local(&quoted, local);
-    bool is_quoted = quoted.len != local.len;
-    buf_fini(&quoted);
-    return is_quoted;
-}
-
 /* Each form first quoted, if it needs quotes, then bare. */
 static enum map_result find_both(struct eval *e, struct map *map, struct span local,
                                  struct span domain, bool is_whole, struct buf *value)
 {
     enum map_result result = MAP_NOT_FOUND;
-    if (needs_quotes(local))
+    if (smtp_path_needs_quotes(local))
         result = find_local(e, map, local, domain, is_whole, true, value);
     if (result == MAP_NOT_FOUND)
         result = find_local(e, map, local, domain, is_whole, false, value);

@@ -165,15 +165,6 @@ static enum map_result find_one(const struct map_list *list, const struct map_re
     return result;
 }
 
-static bool needs_quotes(struct span local)
-{
-    struct buf quoted = { 0 };
-    smtp_path_quote_local(&quoted, local);
-    bool is_quoted = quoted.len != local.len;
-    buf_fini(&quoted);
-    return is_quoted;
-}
-
 static const struct span no_domain = { NULL, 0 };
 
 /* One key, first quoted if it needs quotes, then bare. */
@@ -182,7 +173,7 @@ static enum map_result find_both(const struct map_list *list, const struct map_r
                                  struct buf *value)
 {
     enum map_result result = MAP_NOT_FOUND;
-    if (local.len > 0 && needs_quotes(local))
+    if (local.len > 0 && smtp_path_needs_quotes(local))
         result = find_one(list, reader, local, domain, is_whole, true, value);
     if (result == MAP_NOT_FOUND)
         result = find_one(list, reader, local, domain, is_whole, false, value);

@@ -195,3 +195,12 @@ void smtp_path_quote(struct buf *out, struct span address)
         buf_add(out, path.domain);
     }
 }
+
+bool smtp_path_needs_quotes(struct span local)
+{
+    struct buf quoted = { 0 };
+    smtp_path_quote_local(&quoted, local);
+    bool is_quoted = quoted.len != local.len;
+    buf_fini(&quoted);
+    return is_quoted;
+}

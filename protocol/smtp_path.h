@@ -33,6 +33,7 @@ void smtp_path_keep(struct smtp_path *path, struct arena *memory);
 
 /* Appends the local part as it must stand in a header or a table key: quoted when needed. */
 void smtp_path_quote_local(struct buf *out, struct span local);
+bool smtp_path_needs_quotes(struct span local);
 
 /* The whole address, local part quoted when needed. */
 void smtp_path_quote(struct buf *out, struct span address);

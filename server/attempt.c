@@ -80,20 +80,15 @@ static void part_done(struct attempt *a)
 
 /* ------------------------------------------------------------ next hops */
 
-/* "host x[..]:24 said: 452 4.2.2 full (in reply to end of DATA command)", or what happened. */
+/* What refused it and with what words, or just the good answer. */
 static void describe(const struct lmtp_job *job, const struct lmtp_result *result,
                      struct buf *out)
 {
-    const char *blank = result->enhanced[0] != '\0' ? " " : "";
-    bool is_refusal = result->source == LMTP_SAID && result->code >= 400;
-    if (is_refusal)
-        buf_printf(out, "host %s said: ", job->host);
-    if (result->source == LMTP_SAID)
-        buf_printf(out, "%d%s%s ", result->code, blank, result->enhanced);
-    buf_puts(out, result->text);
-    if (is_refusal && result->command[0] != '\0')
-        buf_printf(out, " (in reply to %s%s)", result->command,
-                   strcmp(result->command, "end of DATA") == 0 ? " command" : "");
+    if (result->code >= 400)
+        lmtp_result_print(out, job, result);
+    else
+        buf_printf(out, "%d%s%s %s", result->code, result->enhanced[0] != '\0' ? " " : "",
+                   result->enhanced, result->text);
 }
 
 static const char *class_status(int code)

@@ -72,7 +72,7 @@ class Verdict(QueueTest):
             backend.data = {"": reply}
             self.assertEqual(self.send(server).lines, [reply])
         self.assertEqual(self.spooled(server) + self.spooled(server, "msg"), [])
-        server.wait_log(r"status=bounced \(host 127\.0\.0\.1\[127\.0\.0\.1\]:\d+ said: 552 5\.2\.2 "
+        server.wait_log(r"status=bounced \(host 127\.0\.0\.1\[127\.0\.0\.1\] said: 552 5\.2\.2 "
                         r"<you@example\.org> Quota exceeded \(in reply to end of DATA command\)\)")
 
     def test_all_refused_alike(self):
