@@ -42,7 +42,10 @@ class Clock:
         self.write()
         self.env = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(self.path),
                     "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                    "TZ": "UTC"}
+                    "TZ": "UTC",
+                    # else its allocator looks at the clock while libfaketime is not ready
+                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")
+                                    + ":allocator_release_to_os_interval_ms=-1"}
 
     def write(self):
         text = datetime.datetime.fromtimestamp(self.now, datetime.timezone.utc)
