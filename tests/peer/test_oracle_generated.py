@@ -25,8 +25,8 @@ def show(setting):
         print("%s = %s" % item)
 
 
-def run(seeds, policy, differences):
-    with Postfix(cases.BASE) as postfix:
+def run(seeds, first_port, policy, differences):
+    with Postfix(cases.BASE, first_port) as postfix:
         prepared = [cases.Prepared(generate.setting(seed), n, postfix, policy.port)
                     for n, seed in enumerate(seeds)]
         postfix.start()
@@ -41,7 +41,8 @@ def main():
     replies, failed = 0, {}
     with lab.Dns():
         for i in range(0, len(seeds), BATCH):
-            count, _, _, bad = run(seeds[i:i + BATCH], policy, differences)
+            count, _, _, bad = run(seeds[i:i + BATCH], 20000 + i % 10000, policy,
+                                   differences)
             replies += count
             failed.update((outcome.setting.name, outcome.setting) for outcome in bad)
     for setting in failed.values() if one else ():

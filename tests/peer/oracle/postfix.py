@@ -12,6 +12,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -126,7 +127,7 @@ class Postfix:
         self._write()
         self.master = subprocess.Popen(
             [DAEMONS + "/master", "-d", "-c", self.path("config")], stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             env=dict(os.environ, MAIL_CONFIG=self.path("config")))
         wait_for(lambda: "daemon started" in self.log() or self.master.poll() is not None,
                  "Postfix does not start")
@@ -141,6 +142,9 @@ class Postfix:
 
     def __exit__(self, *_):
         if self.master is not None:
-            self.master.terminate()
+            try:
+                os.killpg(self.master.pid, signal.SIGTERM)  # its daemons are of its group
+            except ProcessLookupError:
+                pass
             self.master.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
