@@ -101,6 +101,7 @@ class Verify(unittest.TestCase):
             reply, seconds = self.rcpt(postern, "good@client.test")
             self.assertEqual(reply, "250 2.1.5 Ok")
             self.assertLess(seconds, 0.9, "a probe that has ended is not waited for")
+            wait_for(lambda: len(host.commands) >= 4, "the probe ends with RSET")
             self.assertEqual(host.commands[:4], [
                 "EHLO mx.example.org", "MAIL FROM:<double-bounce@example.org>",
                 "RCPT TO:<good@client.test>", "RSET"])
