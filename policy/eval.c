@@ -182,6 +182,7 @@ void eval_note(struct eval *e, const char *tag, const char *format, ...)
     struct note *note = arena_alloc(&e->out->memory, sizeof *note);
     note->tag = tag;
     note->text = arena_text(&e->out->memory, span_of(text));
+    note->rule = e->rule != NULL ? e->rule->row->name : NULL;
     if (e->out->notes_end == NULL)
         e->out->notes_end = &e->out->notes;
     *e->out->notes_end = note;

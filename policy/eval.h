@@ -32,6 +32,7 @@ struct note {
                         "warning"; "general": a warning that is the same for all clients;
                         "event": a line as it stands */
     const char *text;
+    const char *rule; /* static: the restriction at work; NULL: none */
 };
 
 struct text_item {
@@ -66,6 +67,7 @@ struct outcome {
     struct text_item *bccs, **bccs_end;         /* BCC: further recipients */
     const char *redirect;                       /* REDIRECT: instead of all recipients */
     bool is_discard, is_hold;
+    int spf; /* the sender's enum spf_result, plus one; 0: nobody wanted to know */
     struct fact_key missing; /* VERDICT_PENDING */
     struct fact_key *also;   /* what neighbours of the rule will ask next; in memory: a waiting
                                 client must not pay for it */

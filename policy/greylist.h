@@ -35,6 +35,7 @@ enum greylist_result {
     GREYLIST_KNOWN,      /* a client, or client and sender, that has proved itself */
     GREYLIST_ALLOWED,    /* by hand: allow, expect */
 };
+enum { GREYLIST_RESULT_COUNT = GREYLIST_ALLOWED + 1 };
 
 struct greylist_decision {
     enum greylist_result result;

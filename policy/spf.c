@@ -123,7 +123,8 @@ enum verdict spf_check_helo(struct eval *e, bool wants_explanation, struct spf *
     return check(e, &sender, wants_explanation, out);
 }
 
-enum verdict spf_check_mailfrom(struct eval *e, bool wants_explanation, struct spf *out)
+/* The sender's own identity, or the HELO name's for the null sender (RFC 7208 2.4). */
+static enum verdict check_sender(struct eval *e, bool wants_explanation, struct spf *out)
 {
     const struct smtp_path sender = smtp_path_of(e->in->sender);
     if (e->in->sender.len == 0)
@@ -131,4 +132,12 @@ enum verdict spf_check_mailfrom(struct eval *e, bool wants_explanation, struct s
     *out = (struct spf){ .identity = SPF_IDENTITY_MAILFROM, .domain = "", .explanation = "",
                          .problem = "" };
     return check(e, &sender, wants_explanation, out);
+}
+
+enum verdict spf_check_mailfrom(struct eval *e, bool wants_explanation, struct spf *out)
+{
+    enum verdict verdict = check_sender(e, wants_explanation, out);
+    if (verdict == VERDICT_DUNNO)
+        e->out->spf = (int)out->result + 1;
+    return verdict;
 }

@@ -23,6 +23,7 @@ enum spf_result {
 
 enum spf_identity { SPF_IDENTITY_MAILFROM, SPF_IDENTITY_HELO };
 
+enum { SPF_RESULT_COUNT = SPF_PERMERROR + 1 };
 enum { SPF_EXPLANATION_MAX = 300 }; /* bytes; what is longer is cut */
 
 struct spf {

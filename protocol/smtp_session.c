@@ -97,6 +97,7 @@ void smtp_say_reply(struct smtp_session *s, const struct smtp_reply *reply)
     if (s->params->soft_bounce)
         said = smtp_reply_softened(said, room);
     write_reply(s, &said);
+    s->reply_code = said.code;
     if (smtp_reply_is_error(&said))
         s->has_failed = true;
     if (s->errors >= s->params->smtpd_soft_error_limit && s->params->smtpd_error_sleep_time > 0)
@@ -145,6 +146,8 @@ static void count_command(struct smtp_session *s)
     if (count->all < UINT16_MAX) {
         count->all++;
         count->ok = (uint16_t)(count->ok + !s->has_failed);
+        count->temporary = (uint16_t)(count->temporary + (s->reply_code / 100 == 4));
+        count->permanent = (uint16_t)(count->permanent + (s->reply_code / 100 == 5));
     }
     if (s->has_failed && !s->is_uncounted)
         s->errors++;

@@ -110,6 +110,7 @@ enum smtp_state {
 
 struct smtp_count {
     uint16_t ok, all;
+    uint16_t temporary, permanent; /* last reply 4xx, 5xx */
 };
 
 struct smtp_session {
@@ -151,6 +152,7 @@ struct smtp_session {
     bool is_too_big, is_mail_over, is_reset_due, is_refusal_due, is_sleep_due, has_failed,
         is_uncounted;
     int errors, junk_commands;
+    int reply_code; /* the last one */
     struct smtp_count counts[SMTP_VERB_COUNT];
 };
 

@@ -46,7 +46,7 @@ static void log_rcpt(struct attempt *a, const struct envelope_rcpt *r, const cha
         buf_puts(&to, ">, orig_to=<");
         text_escape(&to, r->original, 320);
     }
-    stats_delivery(services->stats, r->transport, status_of(r));
+    stats_delivery(services->stats, r->transport, status_of(r), (int64_t)(delay_s * 1000));
     log_line(services->log, r->transport, a->number,
              "%s: to=<%s>, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)", a->envelope.id,
              buf_text(&to), r->relay[0] != '\0' ? r->relay : "none", delay_s > 0 ? delay_s : 0.0,

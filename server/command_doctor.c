@@ -637,7 +637,7 @@ static int run(struct config *config, const char *domain)
     const char *error = NULL;
     d->config = config;
     uv_loop_init(&d->uv);
-    d->dns = dns_new(&d->uv, &config->params, &error);
+    d->dns = dns_new(&d->uv, &config->params, NULL, &error);
     if (d->dns == NULL) {
         fprintf(stderr, "postern: no DNS: %s\n", error);
         return EX_UNAVAILABLE;

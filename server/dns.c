@@ -4,6 +4,7 @@
 #include "protocol/mem.h"
 #include "server/dns_parse.h"
 #include "server/hosts.h"
+#include "server/stats.h"
 
 #include <ares.h>
 #include <pthread.h>
@@ -60,6 +61,7 @@ struct channel {
 struct query {
     struct entry *entry; /* NULL: nobody wants to know any more */
     struct channel *channel;
+    uint64_t began_ns;
 };
 
 struct dns {
@@ -77,9 +79,7 @@ struct dns {
     int server_count;
     bool is_closing, is_ticking;
     struct hosts *hosts; /* owns */
-    struct {
-        _Atomic uint64_t asked, cached, found, not_found, failed;
-    } counts;
+    struct stats *stats; /* lent: the loop's */
 };
 
 /* ------------------------------------------------------------ entries */
@@ -330,13 +330,6 @@ static void keep_answer(struct dns *dns, struct entry *e, const struct dns_resul
     trim_cache(dns);
 }
 
-static void count_answer(struct dns *dns, enum fact_status status)
-{
-    dns->counts.found += status == FACT_FOUND;
-    dns->counts.not_found += status == FACT_NOT_FOUND;
-    dns->counts.failed += status >= FACT_TEMPFAIL;
-}
-
 /* The answer lives on while the waiters hear it, whatever they do to the cache. */
 static void answer(struct dns *dns, struct entry *e, const struct dns_result *result,
                    struct buf *value)
@@ -347,13 +340,18 @@ static void answer(struct dns *dns, struct entry *e, const struct dns_result *re
     e->waiters = NULL;
     e->waiters_end = &e->waiters;
     buf_add(&copy, buf_span(value));
-    count_answer(dns, result->status);
     keep_answer(dns, e, result, value);
     tell(&heard, result->status, buf_span(&copy));
     buf_fini(&copy);
 }
 
 static void send_query(struct dns *dns, struct entry *e, const char *name);
+
+static void count_answer(const struct query *q, const unsigned char *bytes, int len)
+{
+    int rcode = bytes != NULL && len > 3 ? bytes[3] & 15 : -1;
+    stats_dns(q->channel->dns->stats, q->entry->kind, rcode, (uv_hrtime() - q->began_ns) / 1000);
+}
 
 static void on_answer(void *arg, int status, int timeouts, unsigned char *bytes, int len)
 {
@@ -365,6 +363,8 @@ static void on_answer(void *arg, int status, int timeouts, unsigned char *bytes,
     (void)timeouts;
     q->channel->under_way--;
     dns->under_way--;
+    if (!dns->is_closing)
+        count_answer(q, bytes, len);
     free(q);
     if (dns->is_closing) {
         if (e != NULL)
@@ -407,7 +407,7 @@ static void send_query(struct dns *dns, struct entry *e, const char *name)
     channel->sent++;
     channel->under_way++; /* before: the callback may run inside */
     dns->under_way++;
-    dns->counts.asked++;
+    q->began_ns = uv_hrtime();
     start_ticking(dns);
     ares_query(channel->ares, name, 1 /* IN */, dns_type(e->kind), on_answer, q);
 }
@@ -443,7 +443,6 @@ static void expire(struct dns *dns)
             continue;
         if (e->state == ENTRY_SENT)
             e->state = ENTRY_ORPHANED;
-        dns->counts.failed++;
         tell(e, FACT_TEMPFAIL, span_make("", 0));
     }
 }
@@ -481,7 +480,7 @@ void dns_ask(struct dns *dns, enum fact_kind kind, struct span text, dns_callbac
     }
     struct entry *e = find(dns, kind, name);
     if (e != NULL && is_fresh(dns, e)) {
-        dns->counts.cached++;
+        stats_add(dns->stats, STAT_DNS_CACHED, 1);
         unlink_entry(dns, e);
         link_answered(dns, e);
         callback(arg, e->status, buf_span(&e->value), "cache");
@@ -545,11 +544,13 @@ static int system_server_count(struct dns *dns)
     return count;
 }
 
-struct dns *dns_new(uv_loop_t *loop, const struct params *params, const char **error)
+struct dns *dns_new(uv_loop_t *loop, const struct params *params, struct stats *stats,
+                    const char **error)
 {
     struct dns *dns = xcalloc(1, sizeof *dns);
     pthread_once(&ares_once, init_library);
     dns->loop = loop;
+    dns->stats = stats;
     dns->queue_end = &dns->queue;
     dns->query_limit = params->dns_query_limit;
     dns->cache_size = params->dns_cache_size;
@@ -595,11 +596,4 @@ void dns_free(struct dns *dns)
     hosts_free(dns->hosts);
     free(dns->servers);
     free(dns);
-}
-
-void dns_get_counts(const struct dns *dns, struct dns_counts *out)
-{
-    *out = (struct dns_counts){ .asked = dns->counts.asked, .cached = dns->counts.cached,
-                                .found = dns->counts.found, .not_found = dns->counts.not_found,
-                                .failed = dns->counts.failed };
 }

@@ -20,17 +20,15 @@
 enum { DNS_QUEUE_MAX = 8192, DNS_RENEW_AFTER = 2000, DNS_CNAME_MAX = 10 };
 
 struct dns;
+struct stats;
 
 /* value and source live during the call. */
 typedef void dns_callback(void *arg, enum fact_status status, struct span value,
                           const char *source);
 
-struct dns_counts {
-    uint64_t asked, cached, found, not_found, failed;
-};
-
-/* NULL and *error when the resolver cannot be set up. */
-struct dns *dns_new(uv_loop_t *loop, const struct params *params, const char **error);
+/* NULL and *error when the resolver cannot be set up. stats is lent; NULL: nothing is counted. */
+struct dns *dns_new(uv_loop_t *loop, const struct params *params, struct stats *stats,
+                    const char **error);
 
 /* Whoever still waits hears that it could not be found out. The handles close in the loop's next
  * turns. */
@@ -38,7 +36,5 @@ void dns_free(struct dns *dns);
 
 void dns_ask(struct dns *dns, enum fact_kind kind, struct span text, dns_callback *callback,
              void *arg);
-/* Any thread, while the loop lives. */
-void dns_get_counts(const struct dns *dns, struct dns_counts *out);
 
 #endif

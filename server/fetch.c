@@ -255,7 +255,7 @@ const char *fetcher_init(struct fetcher *fetcher, uv_loop_t *uv, const struct pa
 {
     const char *error = NULL;
     fetcher->uv = uv;
-    fetcher->dns = dns_new(uv, params, &error);
+    fetcher->dns = dns_new(uv, params, fetcher->stats, &error);
     if (fetcher->dns == NULL)
         return error;
     fetcher->lmtp = lmtp_pool_new(&(struct lmtp_outside){

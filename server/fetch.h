@@ -21,6 +21,7 @@ struct lmtp_pool;
 struct policy_client;
 struct probe_cache;
 struct question;
+struct stats;
 struct tls_client;
 struct verifier;
 
@@ -35,6 +36,7 @@ struct next_hop_counts {
 
 struct fetcher {
     uv_loop_t *uv;
+    struct stats *stats;                  /* lent; NULL: nothing is counted */
     struct next_hop_counts counts;
     struct dns *dns;                      /* owns */
     struct policy_client *policy_clients; /* owns */

@@ -255,6 +255,7 @@ const char *loop_init(struct loop *loop, struct server *server, unsigned index,
         .log = &loop->log, .stats = &loop->stats, .crowd = server->crowd, .decided = decided, .clients = server->clients, .context = loop, .loop_index = index,
         .wall_us = wall_us, .date = date, .ask = conn_ask, .remember = remember, .deliver = deliver, .spill = spill,
     };
+    loop->fetcher.stats = &loop->stats;
     loop->fetcher.work_begun = work_begun;
     loop->fetcher.work_done = work_done;
     loop->fetcher.ask_store = ask_store;

@@ -1,7 +1,6 @@
 #include "server/metrics.h"
 #include "protocol/mem.h"
 #include "server/bind.h"
-#include "server/dns.h"
 #include "server/listener_spec.h"
 #include "server/server.h"
 #include "server/version.h"
@@ -37,25 +36,6 @@ static void put_value(struct buf *out, const char *name, const char *labels, con
     if (help != NULL)
         buf_printf(out, "# HELP postern_%s %s\n# TYPE postern_%s %s\n", name, help, name, type);
     buf_printf(out, "postern_%s%s %" PRId64 "\n", name, labels, value);
-}
-
-static void put_dns(const struct server *server, struct buf *out)
-{
-    struct dns_counts all = { 0 }, one;
-    for (unsigned i = 0; i < server->loop_count; i++) {
-        dns_get_counts(server->loops[i]->fetcher.dns, &one);
-        all.found += one.found;
-        all.not_found += one.not_found;
-        all.failed += one.failed;
-        all.cached += one.cached;
-    }
-    put_value(out, "dns_queries_total", "{result=\"found\"}", "counter",
-              "Questions to the DNS, by answer.", (int64_t)all.found);
-    put_value(out, "dns_queries_total", "{result=\"not_found\"}", NULL, NULL,
-              (int64_t)all.not_found);
-    put_value(out, "dns_queries_total", "{result=\"failed\"}", NULL, NULL, (int64_t)all.failed);
-    put_value(out, "dns_cached_total", "", "counter", "Questions that the cache answered.",
-              (int64_t)all.cached);
 }
 
 static void put_answers(struct buf *out, const char *name, const char *help,
@@ -113,7 +93,6 @@ static void print_page(struct server *server, struct buf *out)
     for (unsigned i = 0; i < server->loop_count; i++)
         sets[i] = &server->loops[i]->stats;
     stats_print(sets, server->loop_count, out);
-    put_dns(server, out);
     put_next_hops(server, out);
     put_gauges(server, out);
 }

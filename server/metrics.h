@@ -1,7 +1,9 @@
 /* metrics - GET /metrics on metrics_listen, in Prometheus' text format.
  * HTTP:   libevent's, on a thread of its own, so that no scrape ever delays a client of SMTP.
  * Bounds: requests of METRICS_REQUEST_MAX bytes, GET and HEAD only, METRICS_TIMEOUT_S per request.
- * Reads:  the counters of all loops (stats.h), and gauges that the main loop publishes once a
+ * Reads:  atomics within struct loop and struct server only, which outlive the thread:
+ *         metrics_stop() joins it before any loop ends. They are the counters of all loops
+ *         (stats.h, next_hop_counts), and gauges that the main loop publishes once a
  *         second (struct gauges). Its address is fixed at the start; a reload does not move it.
  * Thread: main; the handler its own. */
 #ifndef POSTERN_METRICS_H

@@ -109,6 +109,7 @@ enum smtpd_need smtpd_next(struct smtpd *d, struct span *in, struct buf *out)
 void smtpd_learn(struct smtpd *d, const struct fact *fact)
 {
     stats_fact(d->services->stats, fact);
+    stats_dnslist(d->services->stats, d->config->policy, fact);
     if (d->run.facts != NULL) /* else: an answer that comes after XCLIENT, or too early */
         policy_learn(&d->run, fact);
 }

@@ -146,7 +146,7 @@ void smtpd_log_reject(struct smtpd *d, const char *action, const char *command,
 void smtpd_log_reply(struct smtpd *d, const char *command, const struct smtp_reply *reply);
 /* Members for the line about one recipient; status is "dsn=2.0.0, status=sent (...)". */
 void smtpd_log_delivery(struct smtpd_services *services, const char *queue_id, const struct delivery_rcpt *r,
-                        const char *status);
+                        const char *status, int64_t delay_ms);
 void smtpd_log_disconnect(struct smtpd *d, const char *error);
 
 /* smtpd_verdict.c: decides s->ask; sets has_answer now or later. */

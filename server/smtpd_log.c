@@ -110,12 +110,13 @@ static struct span value_behind(const char *text, const char *key, const char *e
 }
 
 void smtpd_log_delivery(struct smtpd_services *services, const char *queue_id,
-                        const struct delivery_rcpt *r, const char *status)
+                        const struct delivery_rcpt *r, const char *status, int64_t delay_ms)
 {
     struct log *log = services->log;
     struct span word = value_behind(status, "status=", " ");
     stats_delivery(services->stats, r->transport,
-                   word.at[0] == 's' ? "sent" : word.at[0] == 'd' ? "deferred" : "bounced");
+                   word.at[0] == 's' ? "sent" : word.at[0] == 'd' ? "deferred" : "bounced",
+                   delay_ms);
     log_member(log, "queue_id", span_of(queue_id));
     log_member(log, "event", SPAN_LITERAL("delivery"));
     log_member(log, "to", r->address);

@@ -284,7 +284,8 @@ static void log_recipient(struct smtpd_services *services, const struct delivery
         buf_puts(&to, ">, orig_to=<");
         text_escape(&to, r->original, 320);
     }
-    smtpd_log_delivery(services, delivery->queue_id, r, status);
+    smtpd_log_delivery(services, delivery->queue_id, r, status,
+                       services->now_ms - delivery->arrived_ms);
     log_line(services->log, r->transport, delivery->number,
              "%s: to=<%s>, relay=%s, delay=%.2f, %s", delivery->queue_id, buf_text(&to),
              r->transport, delay_s > 0 ? delay_s : 0.0, status);
