@@ -541,6 +541,15 @@ static enum verdict evaluate_rcpt(struct eval *e)
     return verdict;
 }
 
+/* DISCARD ends all lists of the transaction, but not what was raised before it (spec 1.3). */
+static enum verdict evaluate_discarded(struct eval *e)
+{
+    bool is_rcpt = e->in->stage == STAGE_RCPT || e->in->stage == STAGE_VRFY;
+    if (!is_rcpt || is_bare_postmaster(e->in->recipient))
+        return VERDICT_PERMIT;
+    return convert_raised(e, VERDICT_PERMIT);
+}
+
 static enum verdict evaluate_data(struct eval *e, enum list_name list)
 {
     e->out->raised = (struct smtp_reply){ 0 };
@@ -572,7 +581,7 @@ enum verdict policy_evaluate(const struct policy *policy, const struct envelope_
     eval_begin(&e, policy, in, facts, out);
     out->raised = in->raised;
     if (in->is_discarding)
-        return VERDICT_PERMIT;
+        return evaluate_discarded(&e);
     switch (in->stage) {
     case STAGE_CONNECT: return evaluate_early(&e, LIST_CLIENT);
     case STAGE_HELO: return evaluate_early(&e, LIST_HELO);
