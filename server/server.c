@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-enum { REFRESH_MS = 1000, DRAIN_MS = 30000, RESERVED_FILES = 512,
+enum { REFRESH_MS = 1000, TRIM_EVERY = 60, DRAIN_MS = 30000, RESERVED_FILES = 512,
        LIST_TEST_MS = 3600 * 1000 };
 
 static struct loop *main_loop(struct server *server)
@@ -47,6 +48,7 @@ struct refresh {
     struct server *server;
     struct config *config; /* one reference */
     struct problems problems;
+    bool is_trim_due;
     bool is_tls_swapped;
     bool is_space_low;
 };
@@ -70,6 +72,8 @@ static void run_refresh(uv_work_t *request)
     if (r->config->tls != NULL)
         r->is_tls_swapped = tls_config_refresh(r->config->tls, &r->problems);
     r->is_space_low = is_low(p->queue_directory, p) || is_low(p->virtual_mailbox_base, p);
+    if (r->is_trim_due) /* the C library keeps what a busy hour needed, in pieces, for ever */
+        malloc_trim(0);
 }
 
 static void log_space(struct server *server, bool is_space_low)
@@ -144,6 +148,7 @@ static void on_refresh(uv_timer_t *timer)
         store_service_tick(&server->store, loop, server->config,
                            loop->services.wall_us(&loop->services) / 1000000);
     struct refresh *r = xcalloc(1, sizeof *r);
+    r->is_trim_due = ++server->refreshes % TRIM_EVERY == 0;
     r->server = server;
     r->config = config_hold(server->config);
     server->is_refreshing = true;

@@ -38,6 +38,7 @@ struct server {
 
     /* main thread: loop 0 */
     struct control *control;    /* owns: the command line's door */
+    unsigned refreshes;         /* counted */
     bool is_reloading, is_reload_due, is_refreshing, is_draining;
     const struct config *lists_tested; /* whose DNS lists were tested last; only compared */
     int64_t lists_tested_ms;

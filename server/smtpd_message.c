@@ -311,9 +311,9 @@ static void answer_end(struct smtpd *d, const struct delivery *delivery)
     struct smtp_reply reply = delivery->reply;
     switch (delivery->end) {
     case DELIVERY_COMMITTED:
-        reply = delivery->commit.result == 0
-                    ? (struct smtp_reply){ .code = 250 }
-                    : delivery_failure(-delivery->commit.result, delivery->count);
+        reply.code = 250;
+        if (delivery->commit.result != 0)
+            reply = delivery_failure(-delivery->commit.result, delivery->count);
         break;
     case DELIVERY_SPOOLED: reply.code = 250; break;
     case DELIVERY_ANSWERED:

@@ -123,8 +123,9 @@ static void keep_raised(struct smtpd *d)
 
 static struct smtp_reply raised_before(const struct smtpd *d, enum stage stage)
 {
+    static const struct smtp_reply none = { 0 };
     enum stage before = stage <= STAGE_RCPT ? stage - 1 : STAGE_MAIL;
-    return stage == STAGE_CONNECT ? (struct smtp_reply){ 0 } : d->raised[before].reply;
+    return stage == STAGE_CONNECT ? none : d->raised[before].reply;
 }
 
 /* Texts of an accepted decision move into the transaction; the same text again is dropped

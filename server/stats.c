@@ -132,6 +132,7 @@ static const char *find_list(const struct policy *policy, struct span name)
 static void copy_name(char out[STATS_LIST_NAME_MAX], const char *domain)
 {
     size_t i = 0;
+    /* cppcheck-suppress arrayIndexOutOfBoundsCond ; "other" ends before that */
     for (; i < STATS_LIST_NAME_MAX - 1 && domain[i] != '\0'; i++)
         out[i] = domain[i] == '"' || domain[i] == '\\' || (unsigned char)domain[i] < ' '
                      ? '_'
