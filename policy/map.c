@@ -235,7 +235,7 @@ static struct contents *map_load(struct map *map, struct problems *problems,
 
 static char *path_of(const struct maps *maps, const struct map_type *type, struct span name)
 {
-    bool is_inline = name.len > 0 && name.at[0] == '{';
+    bool is_inline = type->has_inline_form && name.len > 0 && name.at[0] == '{';
     if (type->suffix == NULL || is_inline)
         return NULL;
     const char *dir = name.len > 0 && name.at[0] == '/' ? "" : maps->base_dir;

@@ -71,5 +71,6 @@ static enum map_result cidr_find(void *data, struct span key, struct buf *value)
 }
 
 const struct map_type map_type_cidr = {
+    .has_inline_form = true,
     .name = "cidr", .suffix = "", .open = cidr_open, .find = cidr_find, .close = cidr_close,
 };

@@ -325,11 +325,13 @@ static void pattern_close(void *data)
 }
 
 const struct map_type map_type_pcre = {
+    .has_inline_form = true,
     .name = "pcre", .suffix = "", .open = pcre_open, .find = pattern_find,
     .close = pattern_close,
 };
 
 const struct map_type map_type_regexp = {
+    .has_inline_form = true,
     .name = "regexp", .suffix = "", .open = regexp_open, .find = pattern_find,
     .close = pattern_close,
 };

@@ -19,6 +19,7 @@ struct map_type {
     const char *name;
     const char *suffix; /* of the file; NULL: the table has no file */
     bool is_partial, is_folding, is_slow;
+    bool has_inline_form; /* "{{rule}, {rule}}" in place of the file's name */
     /* NULL and *error (static or in problems' memory) when the table cannot be used. */
     void *(*open)(struct map_source *source, const char **error);
     enum map_result (*find)(void *data, struct span key, struct buf *value);

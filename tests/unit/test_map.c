@@ -57,6 +57,7 @@ Test(map, an_unknown_type_is_an_error_and_a_foreign_one_is_named_so)
 Test(map, a_table_that_cannot_be_opened_is_a_warning_and_answers_broken)
 {
     static const char *const names[] = { "hash:/none/x", "btree:/none/x", "texthash:/none/x",
+                                         "hash:{a=b}", "texthash:{a=b}",
                                          "cidr:/none/x", "regexp:/none/x", "pcre:/none/x",
                                          "unix:group.byname", "inline:{a}", "inline:x",
                                          "cidr:{x}" };
