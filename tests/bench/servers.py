@@ -13,6 +13,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "peer"))
 import harness  # noqa: E402
+from oracle.postfix import SERVICES  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
 DOMAIN = "example.org"
@@ -145,29 +146,7 @@ def is_listening(port):
     return wanted in pathlib.Path("/proc/net/tcp").read_text()
 
 
-MASTER = """127.0.0.1:%(port)d inet n - n - - smtpd
-pickup unix n - n 60 1 pickup
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-flush unix n - n 1000? 0 flush
-proxymap unix - - n - - proxymap
-proxywrite unix - - n - 1 proxymap
-showq unix n - n - - showq
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-virtual unix - n n - - virtual
-lmtp unix - - n - - lmtp
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-postlog unix-dgram n - n - 1 postlogd
-"""
+MASTER = "127.0.0.1:%(port)d inet n - n - - smtpd\n" + SERVICES + "lmtp unix - - n - - lmtp\n"
 
 
 class Postfix(Server):
